@@ -1,0 +1,1 @@
+//! The native client: sessions, deadlines, retries, leader discovery.

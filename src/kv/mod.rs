@@ -1,0 +1,10 @@
+//! The replicated state: ordered keys with revisions, and the sessions that make retries safe. Pure.
+
+mod command;
+mod reply;
+
+pub use command::{Command, Condition, Exec, Operation, Origin, Query, SessionId, Set, SetCondition};
+pub use reply::{CommandError, Reply};
+
+mod store;
+pub use store::{Input, Store};

@@ -1,0 +1,47 @@
+//! What a front node is asked by its clients, and how it answers.
+
+use thiserror::Error;
+
+use crate::kv::Reply;
+use crate::raft::Index;
+
+/// Under which session a write is executed exactly once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteSession {
+    /// The session of the connection that sent it; the node numbers it.
+    Connection,
+    /// A session opened by `SESSION OPEN`, numbered by the client. `first_unanswered` may be 0 if the client does not say.
+    Opened { session: u64, seq: u64, first_unanswered: u64 },
+}
+
+/// The good end of a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// The write is committed, durable on a majority and applied at `index`.
+    Applied { index: Index, reply: Reply },
+    /// A read of the local state is linearizable now.
+    Readable,
+}
+
+/// Why a request has no good end. The text is what a Redis client sees after `-`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum RequestError {
+    /// No leader within the deadline. Certainly not executed.
+    #[error("CLUSTERDOWN no leader within the deadline; not executed")]
+    NoLeader,
+    /// The deadline passed after the command was handed on. It may or may not take effect, once.
+    #[error("UNCERTAIN the deadline passed after proposing; the command may or may not take effect, once")]
+    Uncertain,
+    /// Refused for back-pressure. Not executed.
+    #[error("OVERLOADED too much in flight; not executed")]
+    Overloaded,
+    /// The node is still recovering. Not executed.
+    #[error("LOADING the node is recovering its state; not executed")]
+    Loading,
+    /// The disk is full. Not executed.
+    #[error("NOSPACE the disk is full; not executed")]
+    NoSpace,
+    /// The command does not fit in one log entry. Not executed.
+    #[error("ERR command too large; not executed")]
+    TooLarge,
+}

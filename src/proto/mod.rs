@@ -1,0 +1,2 @@
+//! The bytes of every message: log entries, peers, native clients, RESP. Decoders are bounded and never panic.
+pub mod entry;

@@ -1,0 +1,1 @@
+//! The doors for clients: RESP over TCP, the native protocol over QUIC, HTTP for operators.

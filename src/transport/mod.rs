@@ -1,0 +1,1 @@
+//! QUIC between members: endpoints, mutual TLS, streams per class, bounded queues.
