@@ -1,7 +1,11 @@
 //! The threads, the clock and the main loop around a node.
 
 mod handle;
+mod options;
+mod start;
 mod status;
 
 pub use handle::{Completion, Connection, Handle};
+pub use options::{FailureClass, Password, StartOptions, Timing, bootstrap_cluster_id, canonical_cluster};
+pub use start::{NodeFailure, RunningNode, Stopper, start};
 pub use status::{MemberStatus, NodeStatus, Role, StorageState};
