@@ -1,2 +1,3 @@
 //! The bytes of every message: log entries, peers, native clients, RESP. Decoders are bounded and never panic.
+pub mod codec;
 pub mod entry;
