@@ -1,3 +1,6 @@
 //! The bytes of every message: log entries, peers, native clients, RESP. Decoders are bounded and never panic.
 pub mod codec;
 pub mod entry;
+pub mod peer;
+mod reply;
+mod wire;
