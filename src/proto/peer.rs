@@ -6,7 +6,7 @@
 //! | 0x02 | hello ack | version u16, hello |
 //! | 0x10 | pre-vote | term, last term, last index |
 //! | 0x11 | pre-vote reply | term, granted u8 |
-//! | 0x12 | vote | term, last term, last index |
+//! | 0x12 | vote | term, last term, last index, transfer u8 |
 //! | 0x13 | vote reply | term, granted u8 |
 //! | 0x14 | append | term, prev term, prev index, commit, read, runs u32, entries u32, (term, count u32)…, size u32…, payload… |
 //! | 0x15 | append reply | term, read, 0 and matched index; or 1, rejected index, hint term, hint index |
@@ -24,7 +24,7 @@
 mod append;
 mod hello;
 
-use bytes::{BufMut, Bytes};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::kv::Reply;
 use crate::raft::{AppendOutcome, Index, LogId, Message, NodeId, Term};
@@ -190,10 +190,14 @@ fn encode_raft(message: &Message, payloads: &[Bytes]) -> Vec<Bytes> {
     let fields = frame.fields();
     match message {
         Message::Append { .. } => unreachable!("encoded above"),
-        Message::PreVote { term, last } | Message::Vote { term, last } => {
+        Message::PreVote { term, last } => {
             fields.put_u64_le(term.0);
-            fields.put_u64_le(last.term.0);
-            fields.put_u64_le(last.index.0);
+            put_log_id(fields, *last);
+        }
+        Message::Vote { term, last, transfer } => {
+            fields.put_u64_le(term.0);
+            put_log_id(fields, *last);
+            fields.put_u8(u8::from(*transfer));
         }
         Message::PreVoteReply { term, granted } | Message::VoteReply { term, granted } => {
             fields.put_u64_le(term.0);
@@ -210,8 +214,7 @@ fn encode_raft(message: &Message, payloads: &[Bytes]) -> Vec<Bytes> {
                 AppendOutcome::Rejected { rejected, hint } => {
                     fields.put_u8(1);
                     fields.put_u64_le(rejected.0);
-                    fields.put_u64_le(hint.term.0);
-                    fields.put_u64_le(hint.index.0);
+                    put_log_id(fields, *hint);
                 }
             }
         }
@@ -265,7 +268,7 @@ fn decode_raft(found: u8, fields: &mut FrameReader) -> Result<Message, WireError
     Ok(match found {
         kind::PRE_VOTE => Message::PreVote { term, last: log_id(fields)? },
         kind::PRE_VOTE_REPLY => Message::PreVoteReply { term, granted: fields.bool("granted")? },
-        kind::VOTE => Message::Vote { term, last: log_id(fields)? },
+        kind::VOTE => Message::Vote { term, last: log_id(fields)?, transfer: fields.bool("transfer")? },
         kind::VOTE_REPLY => Message::VoteReply { term, granted: fields.bool("granted")? },
         kind::APPEND_REPLY => {
             let read = fields.counter("read")?;
@@ -323,6 +326,11 @@ fn outcome(fields: &mut FrameReader) -> Result<ForwardOutcome, WireError> {
 
 fn index(fields: &mut FrameReader) -> Result<Index, WireError> {
     Ok(Index(fields.counter("index")?))
+}
+
+fn put_log_id(fields: &mut BytesMut, id: LogId) {
+    fields.put_u64_le(id.term.0);
+    fields.put_u64_le(id.index.0);
 }
 
 fn log_id(fields: &mut FrameReader) -> Result<LogId, WireError> {

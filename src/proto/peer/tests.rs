@@ -105,7 +105,11 @@ fn any_reply() -> impl Strategy<Value = Reply> {
 fn any_message() -> impl Strategy<Value = PeerMessage> {
     let raft = prop_oneof![
         (counter(), any_log_id()).prop_map(|(t, last)| Message::PreVote { term: Term(t), last }),
-        (counter(), any_log_id()).prop_map(|(t, last)| Message::Vote { term: Term(t), last }),
+        (counter(), any_log_id(), any::<bool>()).prop_map(|(t, last, transfer)| Message::Vote {
+            term: Term(t),
+            last,
+            transfer
+        }),
         (counter(), any::<bool>()).prop_map(|(t, granted)| Message::PreVoteReply { term: Term(t), granted }),
         (counter(), any::<bool>()).prop_map(|(t, granted)| Message::VoteReply { term: Term(t), granted }),
         (counter(), counter(), counter()).prop_map(|(t, index, read)| Message::AppendReply {
@@ -210,8 +214,8 @@ fn golden_bytes() {
     let last = LogId { term: Term(2), index: Index(3) };
 
     assert_eq!(
-        hex(&raft(Message::Vote { term: Term(1), last })),
-        format!("1900000012{}{}{}", word(1), word(2), word(3))
+        hex(&raft(Message::Vote { term: Term(1), last, transfer: true })),
+        format!("1a00000012{}{}{}01", word(1), word(2), word(3))
     );
     assert_eq!(hex(&raft(Message::VoteReply { term: Term(1), granted: true })), format!("0a00000013{}01", word(1)));
     assert_eq!(
