@@ -3,4 +3,5 @@ pub mod codec;
 pub mod entry;
 pub mod peer;
 mod reply;
+pub mod resp;
 mod wire;
