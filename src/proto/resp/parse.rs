@@ -71,7 +71,12 @@ impl Parser {
     /// Takes one command off the front of `input`, putting its arguments into `arguments` (cleared first).
     ///
     /// Arguments share the memory of `input`. After an error the input must not be parsed any further.
-    pub fn parse(&mut self, input: &mut BytesMut, limits: &Limits, arguments: &mut Vec<Bytes>) -> Result<Parsed, ProtocolError> {
+    pub fn parse(
+        &mut self,
+        input: &mut BytesMut,
+        limits: &Limits,
+        arguments: &mut Vec<Bytes>,
+    ) -> Result<Parsed, ProtocolError> {
         arguments.clear();
         loop {
             if self.arguments_left == 0 {

@@ -24,7 +24,8 @@ fn parse_all(input: &[u8], cuts: &[usize], limits: &Limits) -> Events {
         loop {
             match parser.parse(&mut buffer, limits, &mut arguments) {
                 Ok(Parsed::Incomplete) => break,
-                Ok(parsed) => found.push((parsed == Parsed::TooLarge, arguments.iter().map(|argument| argument.to_vec()).collect())),
+                Ok(parsed) => found
+                    .push((parsed == Parsed::TooLarge, arguments.iter().map(|argument| argument.to_vec()).collect())),
                 Err(error) => return (found, Some(error)),
             }
         }
@@ -48,8 +49,10 @@ fn refusal(input: &[u8]) -> String {
 
 #[test]
 fn reads_multibulk_and_inline_commands() {
-    let input = b"*2\r\n$3\r\nGET\r\n$1\r\na\r\nPING\r\n\r\n*0\r\n*-1\r\n  set \"a\\x41\\n\" 'it\\'s' b\"c\"\n*1\r\n$0\r\n\r\n";
-    let expected: Vec<Vec<&[u8]>> = vec![vec![b"GET", b"a"], vec![b"PING"], vec![b"set", b"aA\n", b"it's", b"bc"], vec![b""]];
+    let input =
+        b"*2\r\n$3\r\nGET\r\n$1\r\na\r\nPING\r\n\r\n*0\r\n*-1\r\n  set \"a\\x41\\n\" 'it\\'s' b\"c\"\n*1\r\n$0\r\n\r\n";
+    let expected: Vec<Vec<&[u8]>> =
+        vec![vec![b"GET", b"a"], vec![b"PING"], vec![b"set", b"aA\n", b"it's", b"bc"], vec![b""]];
     assert_eq!(commands(input), expected);
 }
 
@@ -133,9 +136,15 @@ fn replies_in_both_versions() {
         (Value::Verbatim("t".to_owned()), Value::Reply(Reply::Array(vec![Reply::Ok, Reply::Nil]))),
     ]);
     let two = encoded(|output| output.push_value(&value, Version::Two));
-    assert_eq!(two, "*6\r\n$1\r\na\r\n:-9223372036854775808\r\n+b\r\n*2\r\n$-1\r\n*-1\r\n$1\r\nt\r\n*2\r\n+OK\r\n$-1\r\n");
+    assert_eq!(
+        two,
+        "*6\r\n$1\r\na\r\n:-9223372036854775808\r\n+b\r\n*2\r\n$-1\r\n*-1\r\n$1\r\nt\r\n*2\r\n+OK\r\n$-1\r\n"
+    );
     let three = encoded(|output| output.push_value(&value, Version::Three));
-    assert_eq!(three, "%3\r\n$1\r\na\r\n:-9223372036854775808\r\n+b\r\n~2\r\n_\r\n_\r\n=5\r\ntxt:t\r\n*2\r\n+OK\r\n_\r\n");
+    assert_eq!(
+        three,
+        "%3\r\n$1\r\na\r\n:-9223372036854775808\r\n+b\r\n~2\r\n_\r\n_\r\n=5\r\ntxt:t\r\n*2\r\n+OK\r\n_\r\n"
+    );
 }
 
 #[test]
@@ -150,7 +159,8 @@ fn an_error_is_one_line() {
 fn large_values_are_sent_in_order_and_piecewise() {
     let large = Bytes::from(vec![b'x'; 100_000]);
     let mut output = Output::default();
-    let reply = Reply::Array(vec![Reply::Bulk(large.clone()), Reply::Bulk(Bytes::from_static(b"s")), Reply::Bulk(large)]);
+    let reply =
+        Reply::Array(vec![Reply::Bulk(large.clone()), Reply::Bulk(Bytes::from_static(b"s")), Reply::Bulk(large)]);
     output.push_reply(&reply, Version::Two);
     let mut expected = b"*3\r\n$100000\r\n".to_vec();
     expected.extend_from_slice(&[b'x'; 100_000]);
@@ -171,8 +181,32 @@ fn large_values_are_sent_in_order_and_piecewise() {
 /// Pieces that look like requests, right and wrong.
 fn piece() -> impl Strategy<Value = Vec<u8>> {
     let words = prop::sample::select(vec![
-        "*", "$", "1", "2", "3", "-1", "0", "99", "101", "150", "536870913", "\r\n", "\n", "\r", "GET", "a", "\"", "'", "\\x41", "\\", " ", "\0",
-        "*2\r\n$3\r\nGET\r\n$1\r\na\r\n", "*1\r\n$4\r\nPING\r\n", "*2\r\n$3\r\nSET\r\n$101\r\n", "PING\r\n",
+        "*",
+        "$",
+        "1",
+        "2",
+        "3",
+        "-1",
+        "0",
+        "99",
+        "101",
+        "150",
+        "536870913",
+        "\r\n",
+        "\n",
+        "\r",
+        "GET",
+        "a",
+        "\"",
+        "'",
+        "\\x41",
+        "\\",
+        " ",
+        "\0",
+        "*2\r\n$3\r\nGET\r\n$1\r\na\r\n",
+        "*1\r\n$4\r\nPING\r\n",
+        "*2\r\n$3\r\nSET\r\n$101\r\n",
+        "PING\r\n",
     ]);
     prop_oneof![words.prop_map(|word| word.as_bytes().to_vec()), prop::collection::vec(any::<u8>(), 0..120)]
 }
