@@ -17,28 +17,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("proto", &["raft", "kv"]),
     ("node", &["raft", "kv", "proto"]),
     ("sim", &["node", "proto", "kv", "raft", "kontiki_wal"]),
-    (
-        "storage",
-        &["kontiki_wal", "kontiki_snapshot", "raft", "proto"],
-    ),
+    ("storage", &["kontiki_wal", "kontiki_snapshot", "raft", "proto"]),
     ("transport", &["proto", "raft"]),
-    (
-        "runtime",
-        &["node", "storage", "transport", "kv", "proto", "raft"],
-    ),
-    (
-        "server",
-        &["runtime", "proto", "kv", "node", "raft", "transport"],
-    ),
+    ("runtime", &["node", "storage", "transport", "kv", "proto", "raft"]),
+    ("server", &["runtime", "proto", "kv", "node", "raft", "transport"]),
     ("client", &["proto", "kv", "transport"]),
 ];
 
 /// Single files that may name one module more, and why.
-const ARROW_EXCEPTIONS: &[(&str, &str, &str)] = &[(
-    "src/runtime/start.rs",
-    "server",
-    "starting a node opens its doors",
-)];
+const ARROW_EXCEPTIONS: &[(&str, &str, &str)] =
+    &[("src/runtime/start.rs", "server", "starting a node opens its doors")];
 
 /// Modules that take no clock, thread, socket, file, lock, or randomness, and show no hash order.
 const PURE: &[&str] = &["raft", "kv", "node", "proto", "sim"];
@@ -62,23 +50,14 @@ const IMPURE: &[&str] = &[
 ];
 
 /// The files that may say `unsafe`, each under a numbered contract.
-const UNSAFE: &[&str] = &[
-    "wal/src/mmap.rs",
-    "snapshot/src/mmap.rs",
-    "src/runtime/sigbus.rs",
-];
+const UNSAFE: &[&str] = &["wal/src/mmap.rs", "snapshot/src/mmap.rs", "src/runtime/sigbus.rs"];
 
 /// The most lines of a file that is not a test.
 const LINES_MAX: usize = 500;
 
 #[track_caller]
 fn tell(breaches: Vec<String>) {
-    assert!(
-        breaches.is_empty(),
-        "{} breaches:\n{}\n",
-        breaches.len(),
-        breaches.join("\n")
-    );
+    assert!(breaches.is_empty(), "{} breaches:\n{}\n", breaches.len(), breaches.join("\n"));
 }
 
 /// Every breach of every rule about Rust files.
@@ -106,55 +85,20 @@ fn rust_files_keep_the_rules() {
 fn broken() -> Vec<(&'static str, String, &'static str)> {
     let broken: &[(&str, &str, &str)] = &[
         ("src/raft/a.rs", "use crate::kv::Store;", "raft names kv"),
-        (
-            "src/kv/a.rs",
-            "use crate::{\n    kv::Store,\n    raft::{Index, Term},\n};",
-            "kv names raft",
-        ),
-        (
-            "src/storage/a.rs",
-            "fn f() { crate::server::serve() }",
-            "storage names server",
-        ),
-        (
-            "src/raft/a.rs",
-            "use kontiki_wal::Wal;",
-            "raft names kontiki_wal",
-        ),
-        (
-            "wal/src/a.rs",
-            "use kontiki_snapshot::sealed_file;",
-            "wal names another crate of ours",
-        ),
-        (
-            "src/node/a.rs",
-            "let now = Instant::now();",
-            "Instant in pure code",
-        ),
-        (
-            "src/sim/a.rs",
-            "let x = rand::random();",
-            "rand:: in pure code",
-        ),
+        ("src/kv/a.rs", "use crate::{\n    kv::Store,\n    raft::{Index, Term},\n};", "kv names raft"),
+        ("src/storage/a.rs", "fn f() { crate::server::serve() }", "storage names server"),
+        ("src/raft/a.rs", "use kontiki_wal::Wal;", "raft names kontiki_wal"),
+        ("wal/src/a.rs", "use kontiki_snapshot::sealed_file;", "wal names another crate of ours"),
+        ("src/node/a.rs", "let now = Instant::now();", "Instant in pure code"),
+        ("src/sim/a.rs", "let x = rand::random();", "rand:: in pure code"),
         ("wal/src/log.rs", "unsafe { *p }", "unsafe"),
-        (
-            "src/kv/a.rs",
-            "#![allow(unsafe_code)]",
-            "lifts the lint on unsafe code",
-        ),
+        ("src/kv/a.rs", "#![allow(unsafe_code)]", "lifts the lint on unsafe code"),
         ("src/kv/a.rs", &"\n".repeat(LINES_MAX), "a second duty?"),
         ("src/kv/a.rs", &["to", "do!()"].concat(), "left over"),
         ("tests/it/main.rs", "thread::sleep(ms);", "sleeps"),
-        (
-            "src/kv/a.rs",
-            "#[cfg(test)]\nmod tests {\n    fn t() { sleep(ms) }\n}",
-            "sleeps",
-        ),
+        ("src/kv/a.rs", "#[cfg(test)]\nmod tests {\n    fn t() { sleep(ms) }\n}", "sleeps"),
     ];
-    broken
-        .iter()
-        .map(|(name, text, expected)| (*name, (*text).to_owned(), *expected))
-        .collect()
+    broken.iter().map(|(name, text, expected)| (*name, (*text).to_owned(), *expected)).collect()
 }
 
 /// Each rule finds the breach it is there for, and only that.
@@ -166,27 +110,15 @@ fn the_rules_can_fail() {
             format!("{}/mod.rs", name.rsplit_once('/').unwrap().0),
             "//! Declares.\nmod a;\nmod log;".to_owned(),
         );
-        let found: Vec<String> = breaches(&[source, parent])
-            .into_iter()
-            .filter(|breach| !breach.contains("/mod.rs:"))
-            .collect();
-        assert!(
-            found.len() == 1 && found[0].contains(expected),
-            "{name}: {text}: {found:?}"
-        );
+        let found: Vec<String> =
+            breaches(&[source, parent]).into_iter().filter(|breach| !breach.contains("/mod.rs:")).collect();
+        assert!(found.len() == 1 && found[0].contains(expected), "{name}: {text}: {found:?}");
     }
     let harmless = "//! Says unsafe, Instant and crate::server in words.\nconst S: &str = \"unsafe crate::server::x\"; // unsafe\n";
     let orphan = Source::new("src/kv/a.rs".to_owned(), harmless.to_owned());
-    assert_eq!(
-        breaches(&[orphan]),
-        ["src/kv/a.rs:1: no module declares it"]
-    );
+    assert_eq!(breaches(&[orphan]), ["src/kv/a.rs:1: no module declares it"]);
     let silent = Source::new("src/main.rs".to_owned(), "fn main() {}".to_owned());
-    assert_eq!(
-        breaches(&[silent]).len(),
-        1,
-        "a file without a first line that says its duty"
-    );
+    assert_eq!(breaches(&[silent]).len(), 1, "a file without a first line that says its duty");
 }
 
 /// Modules name only what the house's arrows allow.
@@ -199,21 +131,14 @@ fn arrows(source: &Source, breaches: &mut Vec<String>) {
         };
         if ours.iter().any(|other| has_word(line, other)) {
             let from = &source.name[..source.name.find('/').unwrap()];
-            breaches.push(format!(
-                "{}:{}: {from} names another crate of ours",
-                source.name,
-                at + 1
-            ));
+            breaches.push(format!("{}:{}: {from} names another crate of ours", source.name, at + 1));
         }
     }
     let Some(module) = source.module() else {
         return;
     };
     let Some((_, allowed)) = ARROWS.iter().find(|(name, _)| *name == module) else {
-        assert!(
-            matches!(module, "cli" | "main" | "lib"),
-            "src/{module}: give it a place in ARROWS"
-        );
+        assert!(matches!(module, "cli" | "main" | "lib"), "src/{module}: give it a place in ARROWS");
         return;
     };
     let modules = ARROWS.iter().map(|(name, _)| *name);
@@ -222,9 +147,7 @@ fn arrows(source: &Source, breaches: &mut Vec<String>) {
         .filter(|other| *other != module && !allowed.contains(other))
         .collect();
     for (line, target) in named_modules(source) {
-        let excepted = ARROW_EXCEPTIONS
-            .iter()
-            .any(|(file, to, _)| *file == source.name && *to == target);
+        let excepted = ARROW_EXCEPTIONS.iter().any(|(file, to, _)| *file == source.name && *to == target);
         if others.contains(&target.as_str()) && !excepted {
             breaches.push(format!("{}:{line}: {module} names {target}", source.name));
         }
@@ -234,11 +157,7 @@ fn arrows(source: &Source, breaches: &mut Vec<String>) {
 /// The modules of `src/` and crates of ours that the shipped lines of a file name, with line numbers.
 fn named_modules(source: &Source) -> Vec<(usize, String)> {
     let mut named = Vec::new();
-    let segment = |text: &str| {
-        text.chars()
-            .take_while(|c| c.is_alphanumeric() || *c == '_')
-            .collect::<String>()
-    };
+    let segment = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
     // Inside `use crate::{…}`: how many braces are open. Names at depth 1 are modules.
     let mut depth = 0usize;
     for (number, line) in source.shipped() {
@@ -301,11 +220,7 @@ fn unsafety(source: &Source, breaches: &mut Vec<String>) {
             breaches.push(format!("{}:{}: unsafe", source.name, at + 1));
         }
         if line.contains("allow(unsafe_code") && !for_a_contract {
-            breaches.push(format!(
-                "{}:{}: lifts the lint on unsafe code",
-                source.name,
-                at + 1
-            ));
+            breaches.push(format!("{}:{}: lifts the lint on unsafe code", source.name, at + 1));
         }
     }
 }
@@ -313,17 +228,10 @@ fn unsafety(source: &Source, breaches: &mut Vec<String>) {
 /// A file has one duty and says it first.
 fn duty(source: &Source, breaches: &mut Vec<String>) {
     if !source.text.starts_with("//! ") {
-        breaches.push(format!(
-            "{}:1: the first line does not say what the file is for",
-            source.name
-        ));
+        breaches.push(format!("{}:1: the first line does not say what the file is for", source.name));
     }
     if !source.is_test() && source.code.len() > LINES_MAX {
-        breaches.push(format!(
-            "{}:{LINES_MAX}: {} lines; a second duty?",
-            source.name,
-            source.code.len()
-        ));
+        breaches.push(format!("{}:{LINES_MAX}: {} lines; a second duty?", source.name, source.code.len()));
     }
 }
 
@@ -349,11 +257,7 @@ fn leftovers(source: &Source, breaches: &mut Vec<String>) {
 
 /// Tests await events.
 fn sleeps(source: &Source, breaches: &mut Vec<String>) {
-    let from = if source.is_test() {
-        0
-    } else {
-        source.tests_from
-    };
+    let from = if source.is_test() { 0 } else { source.tests_from };
     for (at, line) in source.code.iter().enumerate().skip(from) {
         if has_word(line, "sleep(") {
             breaches.push(format!("{}:{}: sleeps", source.name, at + 1));
@@ -368,37 +272,25 @@ fn unreached(source: &Source, sources: &[Source], manifest: &str, breaches: &mut
     let stem = file.strip_suffix(".rs").unwrap();
     if folder_name == "benches" {
         if !manifest.contains(&format!("[[bench]]\nname = \"{stem}\"\nharness = false")) {
-            breaches.push(format!(
-                "{}:1: no [[bench]] entry with `harness = false`",
-                source.name
-            ));
+            breaches.push(format!("{}:1: no [[bench]] entry with `harness = false`", source.name));
         }
         return;
     }
-    let of_cargo = matches!(
-        folder,
-        "tests" | "examples" | "wal/tests" | "wal/examples" | "snapshot/tests" | "tools/tests"
-    );
+    let of_cargo =
+        matches!(folder, "tests" | "examples" | "wal/tests" | "wal/examples" | "snapshot/tests" | "tools/tests");
     if of_cargo || matches!(stem, "main" | "lib") || folder_name == "fuzz_targets" {
         return;
     }
     let roots = ["mod.rs", "lib.rs", "main.rs"];
     let (module, parents) = if stem == "mod" {
-        (
-            folder_name,
-            roots.map(|name| format!("{above}/{name}")).to_vec(),
-        )
+        (folder_name, roots.map(|name| format!("{above}/{name}")).to_vec())
     } else {
         let beside = roots.map(|name| format!("{folder}/{name}"));
-        (
-            stem,
-            beside.into_iter().chain([format!("{folder}.rs")]).collect(),
-        )
+        (stem, beside.into_iter().chain([format!("{folder}.rs")]).collect())
     };
     let declaration = format!("mod {module};");
     let declares = |parent: &&Source| {
-        parents.contains(&parent.name)
-            && parent.code.iter().any(|line| has_word(line, &declaration))
+        parents.contains(&parent.name) && parent.code.iter().any(|line| has_word(line, &declaration))
     };
     if sources.iter().find(declares).is_none() {
         breaches.push(format!("{}:1: no module declares it", source.name));
@@ -408,21 +300,9 @@ fn unreached(source: &Source, sources: &[Source], manifest: &str, breaches: &mut
 #[test]
 fn manifests_inherit_the_lints() {
     let manifests = files(&["Cargo.toml"]);
-    let silent = manifests.iter().filter(|path| {
-        !fs::read_to_string(path)
-            .unwrap()
-            .contains("[lints]\nworkspace = true")
-    });
-    tell(
-        silent
-            .map(|path| {
-                format!(
-                    "{}:1: does not inherit the workspace's lints",
-                    name_of(path)
-                )
-            })
-            .collect(),
-    );
+    let silent =
+        manifests.iter().filter(|path| !fs::read_to_string(path).unwrap().contains("[lints]\nworkspace = true"));
+    tell(silent.map(|path| format!("{}:1: does not inherit the workspace's lints", name_of(path))).collect());
 }
 
 /// A script is reached when the code above its folder walks the folder or names the script.
@@ -454,29 +334,16 @@ fn links_in_the_docs_resolve() {
     for page in files(&[".md"]) {
         let text = fs::read_to_string(&page).unwrap();
         for (at, line) in text.lines().enumerate() {
-            for link in line
-                .split("](")
-                .skip(1)
-                .filter_map(|rest| rest.split(')').next())
-            {
+            for link in line.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
                 if link.contains("://") || link.starts_with("mailto:") {
                     continue;
                 }
                 let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
-                let target = if file.is_empty() {
-                    page.clone()
-                } else {
-                    page.parent().unwrap().join(file)
-                };
+                let target = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
                 if !target.exists() {
                     breaches.push(format!("{}:{}: no {file}", name_of(&page), at + 1));
                 } else if !anchor.is_empty() && file_has_no_anchor(&target, anchor) {
-                    breaches.push(format!(
-                        "{}:{}: no #{anchor} in {}",
-                        name_of(&page),
-                        at + 1,
-                        name_of(&target)
-                    ));
+                    breaches.push(format!("{}:{}: no #{anchor} in {}", name_of(&page), at + 1, name_of(&target)));
                 }
             }
         }
@@ -493,30 +360,17 @@ fn file_has_no_anchor(page: &Path, anchor: &str) -> bool {
             .collect()
     };
     let text = fs::read_to_string(page).unwrap();
-    let anchors: BTreeSet<String> = text
-        .lines()
-        .filter(|line| line.starts_with('#'))
-        .map(slug)
-        .collect();
+    let anchors: BTreeSet<String> = text.lines().filter(|line| line.starts_with('#')).map(slug).collect();
     !anchors.contains(anchor)
 }
 
 #[test]
 fn nothing_names_a_machine() {
     // Spelled in two halves, so that this file passes its own rule.
-    let halves = [
-        ("../sha", "red"),
-        ("/wo", "rk/"),
-        ("/fa", "rm/"),
-        ("/ro", "ot/"),
-        ("/ho", "me/"),
-        ("/Us", "ers/"),
-    ];
+    let halves = [("../sha", "red"), ("/wo", "rk/"), ("/fa", "rm/"), ("/ro", "ot/"), ("/ho", "me/"), ("/Us", "ers/")];
     let places = halves.map(|(a, b)| format!("{a}{b}"));
     let mut breaches = Vec::new();
-    for path in files(&[
-        ".rs", ".md", ".toml", ".yml", ".yaml", ".json", ".txt", ".sh", "run", "LICENSE",
-    ]) {
+    for path in files(&[".rs", ".md", ".toml", ".yml", ".yaml", ".json", ".txt", ".sh", "run", "LICENSE"]) {
         let text = fs::read_to_string(&path).unwrap();
         for (at, line) in text.lines().enumerate() {
             if places.iter().any(|place| line.contains(place.as_str())) {

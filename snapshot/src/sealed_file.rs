@@ -191,13 +191,8 @@ pub fn write(directory: &Path, name: &str, kind: Kind, body: &[u8]) -> Result<()
 /// Reads no more than the limit allows, whatever the header says.
 pub fn read(path: &Path, kind: Kind, max_body_bytes: u32) -> Result<Vec<u8>, ReadError> {
     let io_error = |source: io::Error| match source.kind() {
-        io::ErrorKind::NotFound => ReadError::Missing {
-            path: path.to_owned(),
-        },
-        _ => ReadError::Io {
-            path: path.to_owned(),
-            source,
-        },
+        io::ErrorKind::NotFound => ReadError::Missing { path: path.to_owned() },
+        _ => ReadError::Io { path: path.to_owned(), source },
     };
     let file = File::open(path).map_err(io_error)?;
     let mut bytes = Vec::new();
@@ -211,24 +206,13 @@ pub fn read(path: &Path, kind: Kind, max_body_bytes: u32) -> Result<Vec<u8>, Rea
         Err(damage) => return Err(ReadError::Damaged { path, damage }),
     };
     if header.version != FORMAT_VERSION {
-        return Err(ReadError::UnknownVersion {
-            path,
-            found: header.version,
-        });
+        return Err(ReadError::UnknownVersion { path, found: header.version });
     }
     if header.kind != kind {
-        return Err(ReadError::WrongKind {
-            path,
-            found: header.kind,
-            wanted: kind,
-        });
+        return Err(ReadError::WrongKind { path, found: header.kind, wanted: kind });
     }
     if header.body_bytes > max_body_bytes {
-        return Err(ReadError::TooLarge {
-            path,
-            found: header.body_bytes,
-            limit: max_body_bytes,
-        });
+        return Err(ReadError::TooLarge { path, found: header.body_bytes, limit: max_body_bytes });
     }
     let body = bytes.split_off(HEADER_BYTES);
     match header.check(&body) {
@@ -247,14 +231,8 @@ struct Header {
 
 impl Header {
     fn of(kind: Kind, body: &[u8]) -> Header {
-        let body_bytes =
-            u32::try_from(body.len()).unwrap_or_else(|_| panic!("a body of {} bytes", body.len()));
-        Header {
-            kind,
-            version: FORMAT_VERSION,
-            body_crc: crc32fast::hash(body),
-            body_bytes,
-        }
+        let body_bytes = u32::try_from(body.len()).unwrap_or_else(|_| panic!("a body of {} bytes", body.len()));
+        Header { kind, version: FORMAT_VERSION, body_crc: crc32fast::hash(body), body_bytes }
     }
 
     fn encode(&self) -> [u8; HEADER_BYTES] {
@@ -276,30 +254,20 @@ impl Header {
         if bytes[0..8] != MAGIC {
             return Err(Damage::Magic);
         }
-        let word = |at: usize| {
-            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-        };
+        let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let (expected, computed) = (word(28), crc32fast::hash(&bytes[..28]));
         if expected != computed {
             return Err(Damage::HeaderChecksum { expected, computed });
         }
         let mut kind = Kind::default();
         kind.copy_from_slice(&bytes[8..16]);
-        Ok(Header {
-            kind,
-            version: word(16),
-            body_crc: word(20),
-            body_bytes: word(24),
-        })
+        Ok(Header { kind, version: word(16), body_crc: word(20), body_bytes: word(24) })
     }
 
     fn check(&self, body: &[u8]) -> Result<(), Damage> {
         let expected = self.body_bytes as usize;
         if body.len() != expected {
-            return Err(Damage::Length {
-                expected,
-                found: body.len(),
-            });
+            return Err(Damage::Length { expected, found: body.len() });
         }
         let (expected, computed) = (self.body_crc, crc32fast::hash(body));
         if expected != computed {
@@ -309,17 +277,8 @@ impl Header {
     }
 }
 
-fn replace(
-    disk: &mut impl Disk,
-    directory: &Path,
-    name: &str,
-    kind: Kind,
-    body: &[u8],
-) -> Result<(), WriteError> {
-    assert!(
-        Path::new(name).file_name().is_some_and(|file| file == name),
-        "{name:?} is not a plain file name"
-    );
+fn replace(disk: &mut impl Disk, directory: &Path, name: &str, kind: Kind, body: &[u8]) -> Result<(), WriteError> {
+    assert!(Path::new(name).file_name().is_some_and(|file| file == name), "{name:?} is not a plain file name");
     let path = directory.join(name);
     let temporary = directory.join(format!("{name}.tmp"));
     let failed = |step: WriteStep| {
@@ -331,12 +290,8 @@ fn replace(
     bytes.extend_from_slice(&Header::of(kind, body).encode());
     bytes.extend_from_slice(body);
 
-    let file = disk
-        .create(&temporary, &bytes)
-        .map_err(failed(WriteStep::Write))?;
+    let file = disk.create(&temporary, &bytes).map_err(failed(WriteStep::Write))?;
     disk.sync(file).map_err(failed(WriteStep::Sync))?;
-    disk.rename(&temporary, &path)
-        .map_err(failed(WriteStep::Rename))?;
-    disk.sync_directory(directory)
-        .map_err(failed(WriteStep::SyncDirectory))
+    disk.rename(&temporary, &path).map_err(failed(WriteStep::Rename))?;
+    disk.sync_directory(directory).map_err(failed(WriteStep::SyncDirectory))
 }

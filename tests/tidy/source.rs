@@ -17,25 +17,15 @@ pub(crate) struct Source {
 impl Source {
     pub(crate) fn new(name: String, text: String) -> Source {
         let code: Vec<String> = blank(&text).lines().map(str::to_owned).collect();
-        let opens_tests = |pair: &[String]| {
-            pair[0].trim() == "#[cfg(test)]"
-                && pair[1].starts_with("mod ")
-                && pair[1].ends_with('{')
-        };
+        let opens_tests =
+            |pair: &[String]| pair[0].trim() == "#[cfg(test)]" && pair[1].starts_with("mod ") && pair[1].ends_with('{');
         let tests_from = code.windows(2).position(opens_tests).unwrap_or(code.len());
-        Source {
-            name,
-            text,
-            code,
-            tests_from,
-        }
+        Source { name, text, code, tests_from }
     }
 
     pub(crate) fn is_test(&self) -> bool {
         let parts: Vec<&str> = self.name.split('/').collect();
-        parts
-            .iter()
-            .any(|part| matches!(*part, "tests" | "benches" | "tests.rs" | "testing.rs"))
+        parts.iter().any(|part| matches!(*part, "tests" | "benches" | "tests.rs" | "testing.rs"))
     }
 
     /// The module of `src/` it belongs to.
@@ -47,10 +37,7 @@ impl Source {
     /// Lines of code that ship, with their numbers from 1.
     pub(crate) fn shipped(&self) -> impl Iterator<Item = (usize, &str)> {
         let end = if self.is_test() { 0 } else { self.tests_from };
-        self.code[..end]
-            .iter()
-            .enumerate()
-            .map(|(at, line)| (at + 1, line.as_str()))
+        self.code[..end].iter().enumerate().map(|(at, line)| (at + 1, line.as_str()))
     }
 }
 
@@ -80,19 +67,12 @@ pub(crate) fn files(endings: &[&str]) -> Vec<PathBuf> {
 }
 
 pub(crate) fn name_of(path: &Path) -> String {
-    path.strip_prefix(root())
-        .unwrap()
-        .to_str()
-        .unwrap()
-        .replace('\\', "/")
+    path.strip_prefix(root()).unwrap().to_str().unwrap().replace('\\', "/")
 }
 
 /// Every Rust file of the house.
 pub(crate) fn rust() -> Vec<Source> {
-    files(&[".rs"])
-        .into_iter()
-        .map(|path| Source::new(name_of(&path), fs::read_to_string(&path).unwrap()))
-        .collect()
+    files(&[".rs"]).into_iter().map(|path| Source::new(name_of(&path), fs::read_to_string(&path).unwrap())).collect()
 }
 
 /// Replaces what stands in comments and in string and character literals by spaces; line breaks stay.
@@ -125,10 +105,7 @@ fn blank(text: &str) -> String {
             continue;
         };
         let end = (at + end).min(bytes.len());
-        out[at..end]
-            .iter_mut()
-            .filter(|b| **b != b'\n')
-            .for_each(|b| *b = b' ');
+        out[at..end].iter_mut().filter(|b| **b != b'\n').for_each(|b| *b = b' ');
         at = end;
     }
     String::from_utf8(out).unwrap()
@@ -137,17 +114,14 @@ fn blank(text: &str) -> String {
 /// Returns where `needle` ends in `text`, looking from `from` on.
 fn find(text: &[u8], needle: &[u8], from: usize) -> usize {
     let from = from.min(text.len());
-    let place = text[from..]
-        .windows(needle.len())
-        .position(|window| window == needle);
+    let place = text[from..].windows(needle.len()).position(|window| window == needle);
     place.map_or(text.len(), |place| from + place + needle.len())
 }
 
 fn raw_string_hashes(bytes: &[u8], at: usize) -> Option<usize> {
     let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    let starts_word = at == 0
-        || !is_word(bytes[at - 1])
-        || (bytes[at - 1] == b'b' && (at < 2 || !is_word(bytes[at - 2])));
+    let starts_word =
+        at == 0 || !is_word(bytes[at - 1]) || (bytes[at - 1] == b'b' && (at < 2 || !is_word(bytes[at - 2])));
     if bytes[at] != b'r' || !starts_word {
         return None;
     }

@@ -30,12 +30,7 @@ impl Disk for RealDisk {
     type File = File;
 
     fn create(&mut self, path: &Path, bytes: &[u8]) -> io::Result<File> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(path)?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
         file.write_all(bytes)?;
         Ok(file)
     }

@@ -7,9 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::disk::Disk;
-use super::{
-    Damage, FORMAT_VERSION, HEADER_BYTES, Kind, ReadError, WriteStep, read, replace, write,
-};
+use super::{Damage, FORMAT_VERSION, HEADER_BYTES, Kind, ReadError, WriteStep, read, replace, write};
 
 const KIND: Kind = *b"identity";
 const OLD: &[u8] = b"the raft left Callao on 28 April";
@@ -19,18 +17,12 @@ const NEW: &[u8] = b"and reached Raroia after 101 days at sea";
 fn what_was_written_is_read_and_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("identity");
-    assert!(matches!(
-        read(&path, KIND, 64),
-        Err(ReadError::Missing { .. })
-    ));
+    assert!(matches!(read(&path, KIND, 64), Err(ReadError::Missing { .. })));
     for body in [b"".as_slice(), OLD, NEW] {
         write(directory.path(), "identity", KIND, body).unwrap();
         assert_eq!(read(&path, KIND, 64).unwrap(), body);
     }
-    let names: Vec<_> = fs::read_dir(directory.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
+    let names: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["identity"], "a temporary file stayed behind");
 }
 
@@ -39,10 +31,7 @@ fn a_leftover_temporary_file_is_overwritten() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("identity.tmp"), [7; 4096]).unwrap();
     write(directory.path(), "identity", KIND, NEW).unwrap();
-    assert_eq!(
-        read(&directory.path().join("identity"), KIND, 64).unwrap(),
-        NEW
-    );
+    assert_eq!(read(&directory.path().join("identity"), KIND, 64).unwrap(), NEW);
 }
 
 /// A reader never takes damaged bytes for content: all prefixes, all flipped bits, and bytes behind the end.
@@ -61,30 +50,16 @@ fn every_prefix_every_flipped_bit_and_every_tail_is_damage() {
     };
     for length in 0..whole.len() {
         let damage = damage_of(&whole[..length]);
-        assert_eq!(
-            damage.offset(),
-            length as u64,
-            "the damage of a prefix is where it ends"
-        );
+        assert_eq!(damage.offset(), length as u64, "the damage of a prefix is where it ends");
     }
     for bit in 0..whole.len() * 8 {
         let mut flipped = whole.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
         let damage = damage_of(&flipped);
-        assert_eq!(
-            damage.offset() < HEADER_BYTES as u64,
-            bit / 8 < HEADER_BYTES,
-            "bit {bit}: {damage}"
-        );
+        assert_eq!(damage.offset() < HEADER_BYTES as u64, bit / 8 < HEADER_BYTES, "bit {bit}: {damage}");
     }
     let tail = [whole.as_slice(), b"x"].concat();
-    assert_eq!(
-        damage_of(&tail),
-        Damage::Length {
-            expected: OLD.len(),
-            found: OLD.len() + 1
-        }
-    );
+    assert_eq!(damage_of(&tail), Damage::Length { expected: OLD.len(), found: OLD.len() + 1 });
     assert_eq!(damage_of(&[0; 64]), Damage::Magic);
 }
 
@@ -94,18 +69,11 @@ fn an_intact_file_of_another_kind_version_or_size_is_told_apart_from_damage() {
     let path = directory.path().join("identity");
     write(directory.path(), "identity", *b"manifest", OLD).unwrap();
     let text = read(&path, KIND, 64).unwrap_err().to_string();
-    assert!(
-        text.ends_with(r#"holds "manifest", not "identity""#),
-        "{text}"
-    );
+    assert!(text.ends_with(r#"holds "manifest", not "identity""#), "{text}");
 
     write(directory.path(), "identity", KIND, OLD).unwrap();
     match read(&path, KIND, 8) {
-        Err(ReadError::TooLarge {
-            found: 32,
-            limit: 8,
-            ..
-        }) => {}
+        Err(ReadError::TooLarge { found: 32, limit: 8, .. }) => {}
         other => panic!("{other:?}"),
     }
 
@@ -127,10 +95,7 @@ fn the_bytes_are_the_documented_ones() {
     write(directory.path(), "identity", KIND, b"abc").unwrap();
     let bytes = fs::read(directory.path().join("identity")).unwrap();
     let expected = b"KONTSEALidentity\x01\0\0\0\xc2\x41\x24\x35\x03\0\0\0\x39\x3a\xe6\x54abc";
-    assert_eq!(
-        bytes.escape_ascii().to_string(),
-        expected.escape_ascii().to_string()
-    );
+    assert_eq!(bytes.escape_ascii().to_string(), expected.escape_ascii().to_string());
 }
 
 #[test]
@@ -138,12 +103,7 @@ fn a_refusing_file_system_is_named_by_step_and_path() {
     let directory = tempfile::tempdir().unwrap();
     let error = write(&directory.path().join("absent"), "identity", KIND, OLD).unwrap_err();
     assert_eq!(error.step, WriteStep::Write);
-    assert!(
-        error
-            .to_string()
-            .contains("absent/identity: writing the temporary file: "),
-        "{error}"
-    );
+    assert!(error.to_string().contains("absent/identity: writing the temporary file: "), "{error}");
 
     fs::create_dir(directory.path().join("identity")).unwrap();
     let error = write(directory.path(), "identity", KIND, OLD).unwrap_err();
@@ -181,9 +141,7 @@ impl PowerCutDisk {
             match &self.inodes[inode] {
                 (Some(durable), _) => found.push(Some(durable.clone())),
                 (None, bytes) => {
-                    found.extend(
-                        [0, bytes.len() / 2, bytes.len()].map(|kept| Some(bytes[..kept].to_vec())),
-                    );
+                    found.extend([0, bytes.len() / 2, bytes.len()].map(|kept| Some(bytes[..kept].to_vec())));
                 }
             }
         }
@@ -227,31 +185,18 @@ impl Disk for PowerCutDisk {
 fn a_power_cut_leaves_the_old_or_the_new_file() {
     let (directory, path) = (Path::new("d"), Path::new("d/identity"));
     let sealed = |body: &[u8]| {
-        let mut disk = PowerCutDisk {
-            operations_left: usize::MAX,
-            ..PowerCutDisk::default()
-        };
+        let mut disk = PowerCutDisk { operations_left: usize::MAX, ..PowerCutDisk::default() };
         replace(&mut disk, directory, "identity", KIND, body).unwrap();
         (disk.inodes[disk.names[path]].1.clone(), disk)
     };
     let ((old, before), (new, _)) = (sealed(OLD), sealed(NEW));
     for operations in 0..=5 {
-        let mut disk = PowerCutDisk {
-            operations_left: operations,
-            ..before.clone()
-        };
+        let mut disk = PowerCutDisk { operations_left: operations, ..before.clone() };
         let reported = replace(&mut disk, directory, "identity", KIND, NEW).is_ok();
-        assert_eq!(
-            reported,
-            operations >= 4,
-            "a replacement is four operations"
-        );
+        assert_eq!(reported, operations >= 4, "a replacement is four operations");
         for content in disk.survivors(path) {
             let content = content.expect("the file was there before");
-            assert!(
-                content == new || (content == old && !reported),
-                "cut after {operations} operations"
-            );
+            assert!(content == new || (content == old && !reported), "cut after {operations} operations");
         }
     }
 }
