@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Acknowledged, Load, TestCluster, rounds, wait_for};
+use crate::harness::{Acknowledged, Load, TestCluster, rounds, tell, wait_for};
 
 /// What no gap may reach, however busy the machine: the default election timeout is at most 1 s.
 const GAP_MAX: Duration = Duration::from_secs(10);
@@ -32,12 +32,12 @@ fn writes_resume_and_nothing_is_lost_or_doubled_when_leaders_die() {
     cluster.assert_converged();
     gaps.sort();
     let (median, worst) = (gaps[gaps.len() / 2], gaps[gaps.len() - 1]);
-    eprintln!(
+    tell(&format!(
         "leader killed {rounds} times: first write after {} ms in the median, {} ms at worst; {} writes kept",
         median.as_millis(),
         worst.as_millis(),
         acknowledged.keys.len()
-    );
+    ));
     assert!(worst < GAP_MAX, "writes did not resume: {gaps:?}");
 }
 
@@ -60,7 +60,7 @@ fn nothing_is_lost_when_all_nodes_die_at_once() {
         }
     }
     cluster.assert_converged();
-    eprintln!("all nodes killed {rounds} times: {} writes kept", acknowledged.keys.len());
+    tell(&format!("all nodes killed {rounds} times: {} writes kept", acknowledged.keys.len()));
 }
 
 /// One node that hangs, as a process on a frozen machine does, costs nothing but time; afterwards it follows again.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Load, Signal, TestCluster, rounds, wait_for};
+use crate::harness::{Load, Signal, TestCluster, rounds, tell, wait_for};
 
 const STOP_MAX: Duration = Duration::from_secs(5);
 
@@ -21,11 +21,11 @@ fn a_leader_asked_to_stop_under_load_ends_with_0_within_5_s() {
         assert_eq!(output.stderr, "");
         assert!(took < STOP_MAX, "took {took:?}");
         let gap = wait_for("write without the old leader", || load.first_write_after(asked));
-        eprintln!(
+        tell(&format!(
             "leader stopped in {} ms; first write sent after the signal took {} ms",
             took.as_millis(),
             gap.as_millis()
-        );
+        ));
         let acknowledged = load.finish();
         cluster.nodes[leader].restart();
         cluster.wait_ready();
