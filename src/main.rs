@@ -1,3 +1,9 @@
 //! The `kontiki` binary: a node, its client and its operator commands.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kontiki::cli::main()
+}

@@ -1,0 +1,248 @@
+//! `kontiki status`: the members of a cluster as its nodes see them, also without a leader.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::exit::{Exit, Failure};
+use super::http;
+use super::parse;
+use super::print::{self, Output, Table, grouped, micros};
+use super::start::read_password;
+use crate::runtime::{NodeStatus, Password, Role, StorageState};
+
+const EXAMPLES: &str = "\
+Examples:
+  kontiki status                              the nodes of 'kontiki cluster'
+  kontiki status --watch                      the same, again every second
+  kontiki status --output json | jq .status.role   one object a node
+  kontiki status --http 10.0.0.1:7201,10.0.0.2:7201
+
+Exit codes: 0 a leader is known, 69 no leader, or no node answers.";
+
+/// The flags.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The HTTP addresses of the nodes; a bare port takes the host before it
+    #[arg(long, visible_alias = "endpoints", value_name = "HOST:PORT,…", env = "KONTIKI_HTTP")]
+    #[arg(default_value = "127.0.0.1:7201,7202,7203", value_parser = parse_endpoints)]
+    http: Endpoints,
+    /// Again and again, until Ctrl-C
+    #[arg(long, short)]
+    watch: bool,
+    /// Time between two looks
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse::duration)]
+    interval: Duration,
+    /// How long a node may take to answer
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse::duration)]
+    timeout: Duration,
+    /// A file with the cluster's password
+    #[arg(long, value_name = "FILE", env = "KONTIKI_PASSWORD_FILE")]
+    password_file: Option<PathBuf>,
+    /// How to print
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// A list of addresses as one value of a flag.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoints(pub(crate) Vec<String>);
+
+/// Parses the value of an `--endpoints` flag.
+pub(crate) fn parse_endpoints(text: &str) -> Result<Endpoints, String> {
+    parse::endpoints(text).map(Endpoints)
+}
+
+/// What one node said, or why it did not.
+struct Seen {
+    address: String,
+    status: Result<NodeStatus, http::HttpError>,
+}
+
+/// One row of JSON: a node's own words, or nulls.
+#[derive(Serialize)]
+struct Row<'a> {
+    http_addr: &'a str,
+    reachable: bool,
+    error: Option<String>,
+    status: Option<&'a NodeStatus>,
+}
+
+/// Looks once, or again and again.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let password = args.password_file.as_deref().map(read_password).transpose()?;
+    super::block_on(async {
+        if args.watch { watch(args, password.as_ref()).await } else { once(args, password.as_ref()).await }
+    })
+}
+
+async fn once(args: &Args, password: Option<&Password>) -> Result<(), Failure> {
+    let seen = look(args, password).await;
+    show(&seen, args.output)?;
+    if seen.iter().all(|node| node.status.is_err()) {
+        let tried = args.http.0.join(", ");
+        let why = seen.iter().find_map(|node| node.status.as_ref().err()).map(ToString::to_string);
+        return Err(Failure::new(
+            Exit::Unavailable,
+            format!(
+                "no node answers at {tried} ({}); start one with 'kontiki cluster', or name others with --http",
+                why.unwrap_or_default()
+            ),
+        ));
+    }
+    match leader(&seen) {
+        Some(_) => Ok(()),
+        None => Err(Failure::new(
+            Exit::Unavailable,
+            "no leader: too few members are up to elect one; start the others and look again with 'kontiki status'",
+        )),
+    }
+}
+
+async fn watch(args: &Args, password: Option<&Password>) -> Result<(), Failure> {
+    let is_terminal = std::io::stdout().is_terminal() && args.output == Output::Human;
+    let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+    loop {
+        let seen = look(args, password).await;
+        if is_terminal {
+            // Home, then clear what is below: no flicker.
+            print::raw(b"\x1b[H\x1b[J")?;
+        }
+        show(&seen, args.output)?;
+        tokio::select! {
+            _ = &mut interrupt => return Ok(()),
+            () = tokio::time::sleep(args.interval) => {}
+        }
+    }
+}
+
+/// Asks all nodes at once.
+async fn look(args: &Args, password: Option<&Password>) -> Vec<Seen> {
+    let mut asked = Vec::new();
+    for address in &args.http.0 {
+        let (address, password, timeout) = (address.clone(), password.cloned(), args.timeout);
+        asked.push(tokio::spawn(async move {
+            let status = http::status(&address, password.as_ref(), timeout).await;
+            Seen { address, status }
+        }));
+    }
+    let mut seen = Vec::new();
+    for node in asked {
+        seen.push(node.await.expect("asking a node does not panic"));
+    }
+    seen
+}
+
+fn show(seen: &[Seen], output: Output) -> Result<(), Failure> {
+    match output {
+        Output::Human => print::raw(render(seen, print::has_colour()).as_bytes()),
+        Output::Json => seen.iter().try_for_each(|node| {
+            print::json(&Row {
+                http_addr: &node.address,
+                reachable: node.status.is_ok(),
+                error: node.status.as_ref().err().map(ToString::to_string),
+                status: node.status.as_ref().ok(),
+            })
+        }),
+    }
+}
+
+/// Returns the leader of the newest term, as it says itself.
+fn leader(seen: &[Seen]) -> Option<&NodeStatus> {
+    let nodes = seen.iter().filter_map(|node| node.status.as_ref().ok());
+    nodes.filter(|status| status.role == Role::Leader).max_by_key(|status| status.term)
+}
+
+fn render(seen: &[Seen], colour: bool) -> String {
+    let nodes: BTreeMap<u64, &NodeStatus> =
+        seen.iter().filter_map(|node| node.status.as_ref().ok()).map(|status| (status.node_id, status)).collect();
+    let leader = leader(seen);
+    let mut text = headline(&nodes, leader);
+    let mut table = Table::new(&[
+        "ID", "ROLE", ">TERM", ">COMMIT", ">APPLIED", ">MATCH", ">LAG", "CONTACT", "LOG", ">SYNC P99", ">KEYS", "STORAGE",
+    ]);
+    for id in member_ids(&nodes, leader) {
+        table.row(member_row(id, nodes.get(&id).copied(), leader));
+    }
+    text.push_str(&table.render(colour));
+    for node in seen {
+        if let Err(error) = &node.status {
+            writeln!(text, "no answer from {}: {error}", node.address).expect("writing to a string");
+        }
+    }
+    text
+}
+
+fn headline(nodes: &BTreeMap<u64, &NodeStatus>, leader: Option<&NodeStatus>) -> String {
+    let cluster = nodes.values().next().map_or("?", |status| status.cluster_id.as_str());
+    match leader {
+        Some(leader) => format!(
+            "cluster {cluster}  term {}  leader {}  commit {}\n",
+            leader.term,
+            leader.node_id,
+            grouped(leader.commit_index)
+        ),
+        None => {
+            let term = nodes.values().map(|status| status.term).max().unwrap_or(0);
+            format!("cluster {cluster}  term {term}  no leader\n")
+        }
+    }
+}
+
+/// Returns the members by the best configuration there is, and every node that answered.
+fn member_ids(nodes: &BTreeMap<u64, &NodeStatus>, leader: Option<&NodeStatus>) -> Vec<u64> {
+    let best = leader.or_else(|| nodes.values().copied().max_by_key(|status| status.commit_index));
+    let listed = best.map(|status| status.members.as_slice()).unwrap_or_default();
+    let mut ids: Vec<u64> = nodes.keys().copied().chain(listed.iter().map(|member| member.id)).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+fn member_row(id: u64, own: Option<&NodeStatus>, leader: Option<&NodeStatus>) -> Vec<String> {
+    let dash = || "-".to_owned();
+    let known = leader.and_then(|leader| leader.members.iter().find(|member| member.id == id));
+    let is_leader = leader.is_some_and(|leader| leader.node_id == id);
+    let matched = known.and_then(|member| member.match_index);
+    let lag = leader.zip(matched).map(|(leader, matched)| leader.last_log_index.saturating_sub(matched));
+    let contact = known.and_then(|member| member.last_contact_ms).map(|ms| format!("{ms}ms ago"));
+    let number = |pick: fn(&NodeStatus) -> u64| own.map_or_else(dash, |status| grouped(pick(status)));
+    vec![
+        if is_leader { format!("{id} *") } else { id.to_string() },
+        own.map_or("down", |status| role_name(status.role)).to_owned(),
+        own.map_or_else(dash, |status| status.term.to_string()),
+        number(|status| status.commit_index),
+        number(|status| status.applied_index),
+        matched.map_or_else(dash, grouped),
+        lag.map_or_else(dash, grouped),
+        if is_leader { dash() } else { contact.unwrap_or_else(dash) },
+        own.map_or_else(dash, |status| format!("{}..{}", status.first_log_index, status.last_log_index)),
+        own.map_or_else(dash, |status| micros(status.sync_p99_us)),
+        number(|status| status.keys),
+        own.map_or("-", |status| storage_name(status.storage_state)).to_owned(),
+    ]
+}
+
+/// Returns the word for a role.
+pub(crate) fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Leader => "leader",
+        Role::Follower => "follower",
+        Role::Candidate => "candidate",
+        Role::Learner => "learner",
+    }
+}
+
+fn storage_name(state: StorageState) -> &'static str {
+    match state {
+        StorageState::Ok => "ok",
+        StorageState::Suspect => "suspect",
+        StorageState::Poisoned => "poisoned",
+        StorageState::Full => "full",
+    }
+}
