@@ -9,9 +9,7 @@ use super::parse;
 use super::print;
 use super::tls::failure;
 use crate::raft::NodeId;
-use crate::transport::certs::{
-    Authority, CA_CERT, CA_KEY, CLIENT_CERT, CLIENT_KEY, NODE_CERT, NODE_KEY,
-};
+use crate::transport::certs::{Authority, CA_CERT, CA_KEY, CLIENT_CERT, CLIENT_KEY, NODE_CERT, NODE_KEY};
 
 const EXAMPLES: &str = "\
 Examples:

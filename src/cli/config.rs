@@ -52,9 +52,7 @@ impl Layers {
         let Some((text, origin)) = self.find(key) else { return Ok(None) };
         match parse(text) {
             Ok(value) => Ok(Some(value)),
-            Err(why) => {
-                Err(Failure::config(format!("bad value {text:?} for {}: {why}", Named { key, origin })))
-            }
+            Err(why) => Err(Failure::config(format!("bad value {text:?} for {}: {why}", Named { key, origin }))),
         }
     }
 
@@ -115,9 +113,7 @@ fn variable(key: &str) -> String {
 }
 
 /// Keeps our variables; an empty one counts as not set.
-fn environment(
-    variables: impl Iterator<Item = (OsString, OsString)>,
-) -> Result<BTreeMap<String, String>, Failure> {
+fn environment(variables: impl Iterator<Item = (OsString, OsString)>) -> Result<BTreeMap<String, String>, Failure> {
     let mut found = BTreeMap::new();
     for (name, value) in variables {
         let Some(name) = name.to_str().filter(|name| name.starts_with(ENVIRONMENT_PREFIX)) else { continue };
@@ -133,9 +129,7 @@ fn environment(
 
 /// Reads a TOML file of `key = value`.
 fn read_file(path: &Path, known: &[&str]) -> Result<BTreeMap<String, String>, Failure> {
-    let cannot = |why: String| {
-        Failure::config(format!("cannot use the configuration file {}: {why}", path.display()))
-    };
+    let cannot = |why: String| Failure::config(format!("cannot use the configuration file {}: {why}", path.display()));
     let size = std::fs::metadata(path).map_err(|error| cannot(error.to_string()))?.len();
     if size > FILE_BYTES_MAX {
         return Err(cannot(format!("it has {size} bytes, more than {FILE_BYTES_MAX}")));
@@ -149,10 +143,7 @@ fn read_file(path: &Path, known: &[&str]) -> Result<BTreeMap<String, String>, Fa
     for (key, value) in table {
         if !known.contains(&key.as_str()) {
             let list = known.join(", ");
-            return Err(Failure::config(format!(
-                "unknown key {key} in {}; the keys are {list}",
-                path.display()
-            )));
+            return Err(Failure::config(format!("unknown key {key} in {}; the keys are {list}", path.display())));
         }
         let text = scalar(&value)
             .ok_or_else(|| cannot(format!("{key} is neither a text, a number, true or false, nor a list of texts")))?;

@@ -61,9 +61,8 @@ pub(crate) fn initial_cluster(text: &str) -> Result<BTreeMap<NodeId, String>, St
     let mut members = BTreeMap::new();
     for part in text.split(',') {
         let part = part.trim();
-        let (id, place) = part
-            .split_once('=')
-            .ok_or_else(|| format!("{part:?} is not ID=HOST:PORT, such as 1=127.0.0.1:7101"))?;
+        let (id, place) =
+            part.split_once('=').ok_or_else(|| format!("{part:?} is not ID=HOST:PORT, such as 1=127.0.0.1:7101"))?;
         let id = node_id(id)?;
         let place = address(place).map_err(|why| format!("{part:?}: {why}"))?;
         if place.port == 0 {

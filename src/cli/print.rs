@@ -195,9 +195,6 @@ mod tests {
     #[test]
     fn numbers_are_grouped_and_times_have_three_digits() {
         assert_eq!([0, 999, 1_000, 1_204_883].map(grouped), ["0", "999", "1 000", "1 204 883"]);
-        assert_eq!(
-            [74, 1_250, 12_340, 250_000, 2_100_000].map(micros),
-            ["74us", "1.25ms", "12.3ms", "250ms", "2.10s"]
-        );
+        assert_eq!([74, 1_250, 12_340, 250_000, 2_100_000].map(micros), ["74us", "1.25ms", "12.3ms", "250ms", "2.10s"]);
     }
 }

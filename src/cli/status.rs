@@ -83,7 +83,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
 async fn once(args: &Args, password: Option<&Password>) -> Result<(), Failure> {
     let seen = look(args, password).await;
-    show(&seen, args.output)?;
+    if args.output == Output::Json || seen.iter().any(|node| node.status.is_ok()) {
+        show(&seen, args.output)?;
+    }
     if seen.iter().all(|node| node.status.is_err()) {
         let tried = args.http.0.join(", ");
         let why = seen.iter().find_map(|node| node.status.as_ref().err()).map(ToString::to_string);
@@ -164,7 +166,18 @@ fn render(seen: &[Seen], colour: bool) -> String {
     let leader = leader(seen);
     let mut text = headline(&nodes, leader);
     let mut table = Table::new(&[
-        "ID", "ROLE", ">TERM", ">COMMIT", ">APPLIED", ">MATCH", ">LAG", "CONTACT", "LOG", ">SYNC P99", ">KEYS", "STORAGE",
+        "ID",
+        "ROLE",
+        ">TERM",
+        ">COMMIT",
+        ">APPLIED",
+        ">MATCH",
+        ">LAG",
+        "CONTACT",
+        "LOG",
+        ">SYNC P99",
+        ">KEYS",
+        "STORAGE",
     ]);
     for id in member_ids(&nodes, leader) {
         table.row(member_row(id, nodes.get(&id).copied(), leader));

@@ -15,9 +15,7 @@ use rustls::pki_types::pem::PemObject;
 use super::exit::{Exit, Failure};
 use crate::raft::NodeId;
 use crate::runtime::StartOptions;
-use crate::transport::certs::{
-    Authority, CA_CERT, CA_KEY, CLIENT_CERT, CLIENT_KEY, CertError, NODE_CERT, NODE_KEY,
-};
+use crate::transport::certs::{Authority, CA_CERT, CA_KEY, CLIENT_CERT, CLIENT_KEY, CertError, NODE_CERT, NODE_KEY};
 use crate::transport::identity::{CertRole, identity_of};
 
 /// Where a client looks if nobody says otherwise: what `kontiki cluster` makes.
@@ -133,7 +131,8 @@ mod tests {
         let certs = dir.path().join("certs");
         prepare_cluster(&certs, [1, 2].into_iter()).unwrap();
         let read = |name: &str| std::fs::read(certs.join(name)).unwrap();
-        let names = ["ca.pem", "ca.key", "client.pem", "client.key", "node-1/node.pem", "node-2/node.key", "node-2/ca.pem"];
+        let names =
+            ["ca.pem", "ca.key", "client.pem", "client.key", "node-1/node.pem", "node-2/node.key", "node-2/ca.pem"];
         let first: Vec<_> = names.iter().map(|name| read(name)).collect();
         prepare_cluster(&certs, [1, 2, 3].into_iter()).unwrap();
         let second: Vec<_> = names.iter().map(|name| read(name)).collect();

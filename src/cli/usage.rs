@@ -49,7 +49,8 @@ fn one_line(error: &clap::Error) -> String {
         } else if line.starts_with("For more information") {
             break;
         } else {
-            parts.push(line.strip_prefix("error: ").unwrap_or(line).to_owned());
+            let line = line.strip_prefix("error: ").unwrap_or(line);
+            parts.push(line.strip_prefix("tip: ").map_or_else(|| line.to_owned(), |tip| format!("({tip})")));
         }
     }
     format!("{}; see '{command} --help'", parts.join(" "))

@@ -58,7 +58,7 @@ impl Children {
             children.keepers.push(tokio::spawn(async move {
                 let status = tokio::select! {
                     status = child.wait() => status,
-                    _ = killed.wait_for(|kill| *kill) => {
+                    () = async { drop(killed.wait_for(|kill| *kill).await) } => {
                         // Fails only if the child has just ended, which the wait then tells.
                         child.start_kill().ok();
                         child.wait().await

@@ -33,7 +33,8 @@ pub(super) async fn serve(
     password: Option<Password>,
     children: &mut Children,
 ) -> Result<(), Failure> {
-    let mut watch = Watch { layout, password, started: Instant::now(), is_quiet: args.quiet, running: layout.nodes.len() };
+    let mut watch =
+        Watch { layout, password, started: Instant::now(), is_quiet: args.quiet, running: layout.nodes.len() };
     let seen = watch.until_served(children).await?;
     let colour = print::has_colour();
     let table = ready::table(layout, &seen, colour);
@@ -224,9 +225,10 @@ fn node_changes(was: &NodeStatus, is: &NodeStatus) -> Vec<String> {
         status.members.iter().map(|member| (member.id, member.voter)).collect()
     };
     if is.role == Role::Leader && members(was) != members(is) {
-        let list = is.members.iter().map(|member| {
-            if member.voter { member.id.to_string() } else { format!("{} (learner)", member.id) }
-        });
+        let list = is
+            .members
+            .iter()
+            .map(|member| if member.voter { member.id.to_string() } else { format!("{} (learner)", member.id) });
         found.push(format!("members are now {}", list.collect::<Vec<_>>().join(", ")));
     }
     found

@@ -8,8 +8,8 @@ mod settings;
 use super::exit::Failure;
 use super::{logging, tls};
 use crate::runtime;
-pub(super) use settings::read_password;
 use settings::Settings;
+pub(super) use settings::read_password;
 
 const LONG_ABOUT: &str = "\
 Starts one node and serves until SIGTERM or Ctrl-C.
@@ -155,4 +155,3 @@ impl Args {
         flags.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
     }
 }
-

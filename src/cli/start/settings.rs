@@ -270,9 +270,7 @@ fn advertised(layers: &Layers, doors: &Doors, own_entry: &Address) -> Result<(St
     };
     let client = match layers.optional("advertise-client-addr", fixed)? {
         Some(text) => text,
-        None if doors.client.is_wildcard() => {
-            Address { host: own_entry.host.clone(), port: doors.client.port }.text()
-        }
+        None if doors.client.is_wildcard() => Address { host: own_entry.host.clone(), port: doors.client.port }.text(),
         None => doors.client.text(),
     };
     let peer = match layers.optional("advertise-peer-addr", fixed)? {
