@@ -33,9 +33,11 @@ pub enum Exit {
 ///
 /// `message` says what, where and what to do, in one line; empty where nothing needs saying.
 #[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) exit: Exit,
-    pub(crate) message: String,
+pub struct Failure {
+    /// The code.
+    pub exit: Exit,
+    /// The line.
+    pub message: String,
 }
 
 impl Exit {
@@ -83,7 +85,7 @@ impl From<NodeFailure> for Failure {
 
 impl Failure {
     /// Makes a failure; line breaks in `message` become spaces.
-    pub(crate) fn new(exit: Exit, message: impl Display) -> Failure {
+    pub fn new(exit: Exit, message: impl Display) -> Failure {
         let message = message.to_string();
         let words: Vec<&str> = message.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect();
         Failure { exit, message: words.join(" ") }
@@ -95,12 +97,12 @@ impl Failure {
     }
 
     /// Makes a configuration failure (64).
-    pub(crate) fn config(message: impl Display) -> Failure {
+    pub fn config(message: impl Display) -> Failure {
         Failure::new(Exit::Config, message)
     }
 
     /// Makes an I/O failure (74) that names the file.
-    pub(crate) fn io(what: &str, path: &std::path::Path, error: &io::Error) -> Failure {
+    pub fn io(what: &str, path: &std::path::Path, error: &io::Error) -> Failure {
         Failure::new(Exit::Io, format!("cannot {what} {}: {error}", path.display()))
     }
 
@@ -112,11 +114,11 @@ impl Failure {
         Failure::new(Exit::Io, format!("cannot write to standard output: {error}"))
     }
 
-    /// Says the line, if there is one, and returns the code.
-    pub(crate) fn report(&self) -> ExitCode {
+    /// Says the line, if there is one, in the name of `program`, and returns the code.
+    pub fn report(&self, program: &str) -> ExitCode {
         if !self.message.is_empty() {
             // Nobody is left to tell if standard error is gone.
-            writeln!(io::stderr().lock(), "kontiki: {}", self.message).ok();
+            writeln!(io::stderr().lock(), "{program}: {}", self.message).ok();
         }
         ExitCode::from(self.exit.code())
     }

@@ -13,17 +13,19 @@ pub mod exit;
 mod http;
 mod logging;
 mod parse;
-mod print;
+pub mod print;
 mod start;
 mod status;
 mod tls;
-mod usage;
+pub mod usage;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use exit::Failure;
+
+const PROGRAM: &str = "kontiki";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -66,11 +68,11 @@ pub fn main() -> ExitCode {
     let parsed = Cli::command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
-        Err(error) => return usage::report(&error),
+        Err(error) => return usage::report(&error, PROGRAM),
     };
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+        Err(failure) => failure.report(PROGRAM),
     }
 }
 

@@ -10,7 +10,7 @@ use super::exit::Failure;
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Output {
+pub enum Output {
     /// For people.
     #[default]
     Human,
@@ -19,18 +19,30 @@ pub(crate) enum Output {
 }
 
 /// Writes `bytes` to standard output and flushes.
-pub(crate) fn raw(bytes: &[u8]) -> Result<(), Failure> {
+///
+/// # Errors
+///
+/// An I/O failure (74), or a silent success if the reader has gone.
+pub fn raw(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| Failure::output(&error))
 }
 
 /// Writes one line to standard output and flushes.
-pub(crate) fn line(text: &str) -> Result<(), Failure> {
+///
+/// # Errors
+///
+/// As [`raw`].
+pub fn line(text: &str) -> Result<(), Failure> {
     raw(format!("{text}\n").as_bytes())
 }
 
 /// Writes one JSON object as a line.
-pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
+///
+/// # Errors
+///
+/// As [`raw`].
+pub fn json(value: &impl Serialize) -> Result<(), Failure> {
     line(&to_json(value))
 }
 
@@ -40,14 +52,14 @@ pub(crate) fn to_json(value: &impl Serialize) -> String {
 }
 
 /// Returns whether standard output wants colour: a terminal, and neither `NO_COLOR` nor a dumb terminal.
-pub(crate) fn has_colour() -> bool {
+pub fn has_colour() -> bool {
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
     !no_colour && !dumb && io::stdout().is_terminal()
 }
 
 /// Rows under a header, in columns as wide as their longest cell.
-pub(crate) struct Table {
+pub struct Table {
     columns: Vec<Column>,
     rows: Vec<Vec<String>>,
 }
@@ -60,7 +72,7 @@ struct Column {
 
 impl Table {
     /// Makes a table; a title that starts with `>` heads a column of numbers.
-    pub(crate) fn new(titles: &[&'static str]) -> Table {
+    pub fn new(titles: &[&'static str]) -> Table {
         let column = |title: &&'static str| match title.strip_prefix('>') {
             Some(title) => Column { title, is_number: true },
             None => Column { title, is_number: false },
@@ -69,13 +81,17 @@ impl Table {
     }
 
     /// Adds a row with one cell a column.
-    pub(crate) fn row(&mut self, cells: Vec<String>) {
+    ///
+    /// # Panics
+    ///
+    /// If there are more cells than columns, or fewer.
+    pub fn row(&mut self, cells: Vec<String>) {
         assert_eq!(cells.len(), self.columns.len(), "a row has a cell for each column");
         self.rows.push(cells);
     }
 
     /// Returns the table as lines, the header in bold if `colour`.
-    pub(crate) fn render(&self, colour: bool) -> String {
+    pub fn render(&self, colour: bool) -> String {
         let width = |at: usize| {
             let cells = self.rows.iter().map(|row| row[at].chars().count());
             cells.chain([self.columns[at].title.chars().count()]).max().unwrap_or(0)
@@ -103,7 +119,7 @@ impl Table {
 }
 
 /// Returns bytes as text for people: control characters, backslashes and broken UTF-8 as `\xNN` and the like.
-pub(crate) fn escape(bytes: &[u8]) -> String {
+pub fn escape(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
@@ -137,7 +153,7 @@ pub(crate) fn base64(bytes: &[u8]) -> String {
 }
 
 /// Returns a number with thin groups of three digits: `1 204 883`.
-pub(crate) fn grouped(number: u64) -> String {
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {

@@ -7,15 +7,15 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use super::exit::{Exit, Failure};
 use super::print;
 
-/// Prints help or version, or reports what is wrong with the line.
-pub(super) fn report(error: &clap::Error) -> ExitCode {
+/// Prints help or version, or reports what is wrong with the line in the name of `program`.
+pub fn report(error: &clap::Error, program: &str) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             let text = error.render();
             let text = if print::has_colour() { text.ansi().to_string() } else { text.to_string() };
             match print::raw(text.as_bytes()) {
                 Ok(()) => ExitCode::SUCCESS,
-                Err(failure) => failure.report(),
+                Err(failure) => failure.report(program),
             }
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
@@ -23,7 +23,7 @@ pub(super) fn report(error: &clap::Error) -> ExitCode {
             error.print().ok();
             ExitCode::from(Exit::Usage.code())
         }
-        _ => Failure::new(exit(error), one_line(error)).report(),
+        _ => Failure::new(exit(error), one_line(error, program)).report(program),
     }
 }
 
@@ -38,9 +38,9 @@ fn exit(error: &clap::Error) -> Exit {
 }
 
 /// Drops clap's usage block and joins the rest.
-fn one_line(error: &clap::Error) -> String {
+fn one_line(error: &clap::Error, program: &str) -> String {
     let text = error.render().to_string();
-    let mut command = "kontiki".to_owned();
+    let mut command = program.to_owned();
     let mut parts = Vec::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         if let Some(usage) = line.strip_prefix("Usage: ") {

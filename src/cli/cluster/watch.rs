@@ -179,7 +179,7 @@ impl Watch<'_> {
 
     /// Says what is not as it should be on standard error.
     fn complain(&self, words: &str) {
-        Failure::new(Exit::Failed, words).report();
+        Failure::new(Exit::Failed, words).report(crate::cli::PROGRAM);
     }
 }
 
