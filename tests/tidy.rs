@@ -289,10 +289,13 @@ fn unreached(source: &Source, sources: &[Source], manifest: &str, breaches: &mut
         (stem, beside.into_iter().chain([format!("{folder}.rs")]).collect())
     };
     let declaration = format!("mod {module};");
-    let declares = |parent: &&Source| {
+    let by_path = format!("#[path = \"{file}\"]");
+    let declares = |parent: &Source| {
+        let same_folder = parent.name.rsplit_once('/').is_some_and(|(other, _)| other == folder);
         parents.contains(&parent.name) && parent.code.iter().any(|line| has_word(line, &declaration))
+            || same_folder && parent.text.contains(&by_path)
     };
-    if sources.iter().find(declares).is_none() {
+    if !sources.iter().any(declares) {
         breaches.push(format!("{}:1: no module declares it", source.name));
     }
 }

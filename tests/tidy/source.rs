@@ -25,7 +25,8 @@ impl Source {
 
     pub(crate) fn is_test(&self) -> bool {
         let parts: Vec<&str> = self.name.split('/').collect();
-        parts.iter().any(|part| matches!(*part, "tests" | "benches" | "tests.rs" | "testing.rs"))
+        let of_tests = |part: &&str| matches!(*part, "tests" | "benches" | "tests.rs" | "testing.rs");
+        parts.iter().any(of_tests) || self.name.ends_with("_tests.rs")
     }
 
     /// The module of `src/` it belongs to.
