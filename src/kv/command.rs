@@ -13,7 +13,8 @@ pub struct SessionId {
     pub node: u64,
     /// Drawn at each start of the front node; 0 in the pool of `SESSION OPEN`.
     pub boot: u64,
-    /// The connection's number at its front node, or the index of the entry that opened the session.
+    /// The connection's number at its front node, from 1, best without gaps, never used twice in one boot; or the index
+    /// of the entry that opened the session.
     pub number: u64,
 }
 
@@ -50,6 +51,7 @@ pub struct Exec {
 
 /// A condition on one key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the sentence of a variant names its fields")]
 pub enum Condition {
     /// The key's revision is this one; 0 means that the key is absent.
     Revision { key: Bytes, revision: u64 },
@@ -57,6 +59,7 @@ pub enum Condition {
 
 /// A change of the state. Variants are only ever added at the end: their order is part of the log's format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the sentence of a variant names its fields")]
 pub enum Command {
     /// Sets one key.
     Set(Set),
@@ -114,8 +117,9 @@ pub enum SetCondition {
     IfRevision(u64),
 }
 
-/// A question to the state; never changes it.
+/// A question to the state; never changes it. Variants are only ever added at the end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the sentence of a variant names its fields")]
 pub enum Query {
     /// The value of a key.
     Get { key: Bytes },
@@ -133,6 +137,10 @@ pub enum Query {
     Count,
     /// The keys that match a glob.
     Keys { pattern: Bytes },
-    /// Keys and values from `start` (inclusive; `None` from the first) to `end` (exclusive; `None` to the last).
+    /// Keys and values from `start` (inclusive; `None` from the first) to `end` (exclusive; `None` to the last), at most
+    /// `limit` keys (`u64::MAX` for all): one flat array of key, value and, if asked for, revision.
     Range { start: Option<Bytes>, end: Option<Bytes>, limit: u64, with_revision: bool },
+    /// One step of an ordered scan: looks at `count` keys after `after` (at least one; from the first if `None`) and
+    /// replies an array of two: the key after which to go on, nil at the end, and the array of keys that match.
+    Scan { after: Option<Bytes>, count: u64, pattern: Option<Bytes> },
 }

@@ -31,6 +31,12 @@ pub fn glob_matches(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
+/// Returns the bytes that every match of `pattern` begins with, as far as they stand in it without an escape.
+pub(super) fn literal_prefix(pattern: &[u8]) -> &[u8] {
+    let is_special = |byte: &u8| matches!(byte, b'*' | b'?' | b'[' | b'\\');
+    &pattern[..pattern.iter().position(is_special).unwrap_or(pattern.len())]
+}
+
 /// Matches one byte with the first element of a pattern (not `*`, not empty); returns what follows the element.
 fn match_one(pattern: &[u8], byte: u8) -> (bool, &[u8]) {
     match pattern {
@@ -70,7 +76,7 @@ fn match_class(mut class: &[u8], byte: u8) -> (bool, &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::glob_matches;
+    use super::{glob_matches, literal_prefix};
 
     #[test]
     fn matches_as_redis_does() {
@@ -99,6 +105,15 @@ mod tests {
             for text in *bad {
                 assert!(!glob_matches(pattern.as_bytes(), text.as_bytes()), "{pattern} {text}");
             }
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_what_stands_before_the_first_special_byte() {
+        for (pattern, prefix) in
+            [("user:*", "user:"), ("*", ""), ("a?", "a"), ("ab[c]", "ab"), ("a\\*", "a"), ("abc", "abc")]
+        {
+            assert_eq!(literal_prefix(pattern.as_bytes()), prefix.as_bytes(), "{pattern}");
         }
     }
 

@@ -1,12 +1,20 @@
 //! The replicated state: ordered keys with revisions, and the sessions that make retries safe. Pure.
 
 mod command;
+mod execute;
 mod glob;
+mod hash;
+mod query;
 mod reply;
+mod rows;
+mod sessions;
+mod store;
 
 pub use command::{Command, Condition, Exec, Operation, Origin, Query, SessionId, Set, SetCondition};
 pub use glob::glob_matches;
+pub use query::ScanStep;
 pub use reply::{CommandError, Reply};
+pub use store::{Input, Limits, Store};
 
-mod store;
-pub use store::{Input, Store};
+#[cfg(test)]
+mod script_tests;

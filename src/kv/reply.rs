@@ -23,6 +23,13 @@ pub enum Reply {
     Error(CommandError),
 }
 
+impl Reply {
+    /// Returns a count as a reply; counts beyond 63 bits do not happen.
+    pub(super) fn count(count: u64) -> Reply {
+        Reply::Integer(i64::try_from(count).unwrap_or(i64::MAX))
+    }
+}
+
 /// Why the state refused a command. The text of each is what a Redis client sees after `-`.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
 pub enum CommandError {
@@ -44,4 +51,7 @@ pub enum CommandError {
     /// The command before it on its connection has not been applied; the front node sends both again.
     #[error("ERR out of order; not executed")]
     OutOfOrder,
+    /// The reply would be longer than what is kept in memory for one.
+    #[error("ERR reply too large; ask for less at a time")]
+    ReplyTooLarge,
 }

@@ -55,6 +55,7 @@ fn command_name(command: &Command) -> &'static str {
             Query::Count => "query-count",
             Query::Keys { .. } => "query-keys",
             Query::Range { .. } => "query-range",
+            Query::Scan { .. } => "query-scan",
         },
     }
 }
@@ -71,6 +72,7 @@ fn commands() -> Vec<Command> {
         Query::Count,
         Query::Keys { pattern: b("*") },
         Query::Range { start: Some(b("a")), end: None, limit: 7, with_revision: true },
+        Query::Scan { after: None, count: 10, pattern: Some(b("a*")) },
     ];
     let commands = [
         set(SetCondition::Always),

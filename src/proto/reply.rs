@@ -47,13 +47,14 @@ const REFUSALS: [Refusal; 5] =
     [Refusal::NoLeader, Refusal::Overloaded, Refusal::Loading, Refusal::NoSpace, Refusal::TooLarge];
 
 /// Every error of the state at its byte.
-const COMMAND_ERRORS: [CommandError; 6] = [
+const COMMAND_ERRORS: [CommandError; 7] = [
     CommandError::NotAnInteger,
     CommandError::Overflow,
     CommandError::TooLarge,
     CommandError::SessionExpired,
     CommandError::SessionStale,
     CommandError::OutOfOrder,
+    CommandError::ReplyTooLarge,
 ];
 
 pub(super) fn put_refusal(frame: &mut FrameWriter, refusal: Refusal) {
@@ -103,6 +104,7 @@ pub(super) fn put_reply(frame: &mut FrameWriter, reply: &Reply) {
                 CommandError::SessionExpired => 3,
                 CommandError::SessionStale => 4,
                 CommandError::OutOfOrder => 5,
+                CommandError::ReplyTooLarge => 6,
             });
         }
     }
