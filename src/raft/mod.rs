@@ -41,3 +41,6 @@ pub use ready::{
 pub use settings::{Boot, BootError, Settings};
 pub use status::{PeerPace, PeerStatus};
 pub use types::{Configuration, HardState, Index, LogId, Member, NodeId, Term};
+
+#[cfg(test)]
+mod tests;

@@ -132,7 +132,7 @@ impl Disk {
             return None;
         }
         let first = self.written.next();
-        let append = (first <= last).then(|| first..=last);
+        let append = (first <= last).then_some(first..=last);
         let is_hint_due = hard_state.commit.0 >= self.hinted_commit.0 + COMMIT_HINT_ENTRIES;
         let hard_state = (self.is_hard_state_due || is_hint_due).then_some(hard_state);
         self.hinted_commit = hard_state.map_or(self.hinted_commit, |state| state.commit);
