@@ -1,6 +1,7 @@
 //! The threads, the clock and the main loop around a node.
 
 mod handle;
+pub mod metrics;
 mod options;
 mod start;
 mod status;

@@ -1,1 +1,2 @@
 //! The doors for clients: RESP over TCP, the native protocol over QUIC, HTTP for operators.
+pub mod resp;

@@ -6,4 +6,5 @@ mod parse;
 mod tests;
 
 pub use encode::{Output, Value, Version};
+pub(crate) use parse::parse_i64;
 pub use parse::{Limits, Parsed, Parser, ProtocolError};

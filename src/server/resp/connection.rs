@@ -1,0 +1,379 @@
+//! One RESP connection: bytes in, commands to the node, replies out, until it ends.
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+use super::clients::{Client, End};
+use super::commands::{Flags, Id, Spec, lookup};
+use super::door::Door;
+use super::errors;
+use super::local::{self, Conversation};
+use super::pipeline::{Done, Ended, Pipeline};
+use super::read;
+use super::translate::{Read, Request, translate};
+use crate::kv::Operation;
+use crate::node::RequestError;
+use crate::proto::entry::{self, Body};
+use crate::proto::resp::{Parsed, Parser, Value};
+use crate::runtime::{self, Completion, Handle, StorageState};
+
+/// Room for at least this much is made before each read.
+const READ_BYTES_MIN: usize = 16 * 1024;
+
+/// An input buffer that grew beyond this is given back when it is empty.
+const INPUT_BYTES_KEPT: usize = 64 * 1024;
+
+/// With more output than this unsent, no further commands are taken.
+pub(super) const OUTPUT_BYTES_PAUSE: usize = 32 * 1024 * 1024;
+
+/// With more output than this unsent, the connection is closed.
+const OUTPUT_BYTES_MAX: usize = 64 * 1024 * 1024;
+const _: () = assert!(OUTPUT_BYTES_PAUSE < OUTPUT_BYTES_MAX);
+
+/// Buffers handed to the system in one write.
+const SLICES_MAX: usize = 64;
+
+/// The task of one connection.
+pub(super) struct Connection {
+    door: Arc<Door>,
+    handle: Handle,
+    node: runtime::Connection,
+    conversation: Conversation,
+    reader: OwnedReadHalf,
+    writer: OwnedWriteHalf,
+    input: BytesMut,
+    parser: Parser,
+    arguments: Vec<Bytes>,
+    /// A command that must wait for those before it.
+    held: Option<Request>,
+    pipeline: Pipeline,
+    /// The client sends no more.
+    is_input_over: bool,
+    /// No more commands are taken; what is under way is answered, then the connection closes.
+    is_closing: bool,
+}
+
+/// Why no more commands are taken for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pause {
+    /// There are none.
+    Input,
+    /// Others must be answered first.
+    Order,
+    /// Too much output is unsent.
+    Output,
+}
+
+impl Connection {
+    pub(super) fn new(stream: TcpStream, client: Arc<Client>, door: Arc<Door>, handle: Handle) -> Connection {
+        let (reader, writer) = stream.into_split();
+        let node = handle.connect();
+        Connection {
+            conversation: Conversation::new(client, &door),
+            door,
+            handle,
+            node,
+            reader,
+            writer,
+            input: BytesMut::new(),
+            parser: Parser::default(),
+            arguments: Vec::new(),
+            held: None,
+            pipeline: Pipeline::default(),
+            is_input_over: false,
+            is_closing: false,
+        }
+    }
+
+    /// Serves the connection until it ends. An error is the socket's.
+    pub(super) async fn run(mut self) -> io::Result<()> {
+        loop {
+            while let Some(completion) = self.node.poll_completed() {
+                self.complete(completion);
+            }
+            let pause = self.take_commands();
+            self.send()?;
+            self.tell_client();
+            if pause == Pause::Output && self.pipeline.output().bytes() <= OUTPUT_BYTES_PAUSE {
+                continue;
+            }
+            if self.is_over(pause) {
+                return Ok(());
+            }
+            self.wait(pause).await?;
+        }
+    }
+
+    fn is_over(&mut self, pause: Pause) -> bool {
+        let unsent = self.pipeline.output().bytes();
+        match self.conversation.client.end() {
+            End::Now => return true,
+            End::WhenAnswered => self.is_closing = true,
+            End::NotYet => {}
+        }
+        let takes_no_more = self.is_closing || (self.is_input_over && pause == Pause::Input);
+        unsent > OUTPUT_BYTES_MAX || (takes_no_more && unsent == 0 && !self.pipeline.is_waiting())
+    }
+
+    /// Waits until there is something to do, and reads what there is.
+    async fn wait(&mut self, pause: Pause) -> io::Result<()> {
+        let reads = pause == Pause::Input && !self.is_closing && !self.is_input_over;
+        let sends = self.pipeline.output().bytes() > 0;
+        let waits = self.pipeline.is_waiting();
+        if reads {
+            self.input.reserve(READ_BYTES_MIN);
+        }
+        tokio::select! {
+            completion = self.node.completed(), if waits => self.complete(completion),
+            read = self.reader.read_buf(&mut self.input), if reads => {
+                let bytes = read?;
+                self.is_input_over = bytes == 0;
+                self.door.counters.input_bytes.add(bytes as u64);
+            }
+            writable = self.writer.writable(), if sends => writable?,
+            () = self.conversation.client.closed() => {}
+        }
+        Ok(())
+    }
+
+    fn complete(&mut self, completion: Completion) {
+        let (handle, door) = (&self.handle, &self.door);
+        let mut store = None;
+        let answer = |wanted: &Read| {
+            let store = store.get_or_insert_with(|| handle.store());
+            read::answer(wanted, store, door)
+        };
+        let ended = self.pipeline.complete(completion.number, completion.outcome, answer);
+        drop(store);
+        let now = Instant::now();
+        match ended {
+            Ended::Write { since } => self.door.counters.write_latency.observe(now.duration_since(since), 1),
+            Ended::Reads { since, count } => self.door.counters.read_latency.observe(now.duration_since(since), count),
+        }
+    }
+
+    /// Takes what commands there are in the input, as far as their order allows.
+    fn take_commands(&mut self) -> Pause {
+        let now = Instant::now();
+        let mut taken = Taken::default();
+        let pause = loop {
+            if let Some(request) = self.held.take()
+                && let Err(request) = self.submit(request, now, &mut taken)
+            {
+                self.held = Some(request);
+                break Pause::Order;
+            }
+            if self.is_closing {
+                break Pause::Input;
+            }
+            if !self.pipeline.has_room() {
+                break Pause::Order;
+            }
+            if self.pipeline.output().bytes() > OUTPUT_BYTES_PAUSE {
+                break Pause::Output;
+            }
+            if !self.take_command(&mut taken) {
+                break Pause::Input;
+            }
+        };
+        if let Some(barrier) = self.pipeline.take_barrier() {
+            self.node.read(barrier, self.door.options.request_timeout);
+        }
+        self.door.count(&taken);
+        if let Some(command) = taken.newest {
+            let client = &self.conversation.client;
+            client.named.lock().command = command;
+            client.active_ms.store(client.age_ms(now), Ordering::Relaxed);
+        }
+        if self.input.is_empty() && self.input.capacity() > INPUT_BYTES_KEPT {
+            self.input = BytesMut::new();
+        }
+        pause
+    }
+
+    /// Takes one command from the input; false if there is none.
+    fn take_command(&mut self, taken: &mut Taken) -> bool {
+        let limits = self.door.limits(self.conversation.is_authenticated);
+        let mut arguments = std::mem::take(&mut self.arguments);
+        let parsed = self.parser.parse(&mut self.input, &limits, &mut arguments);
+        let is_taken = match parsed {
+            Ok(Parsed::Incomplete) => false,
+            Ok(parsed) => {
+                self.dispatch(&mut arguments, parsed == Parsed::TooLarge, taken);
+                true
+            }
+            Err(error) => {
+                self.door.counters.protocol_errors.increment();
+                self.answer(Value::error(error));
+                self.is_closing = true;
+                true
+            }
+        };
+        arguments.clear();
+        if arguments.capacity() <= 1024 {
+            self.arguments = arguments;
+        }
+        is_taken
+    }
+
+    /// Answers a command, or leaves it in `held` to be submitted.
+    fn dispatch(&mut self, arguments: &mut [Bytes], is_too_large: bool, taken: &mut Taken) {
+        let spec = match find(arguments, is_too_large) {
+            Ok(spec) => spec,
+            Err(None) => {
+                // Somebody makes a browser talk to us: whatever follows is not meant.
+                self.door.counters.protocol_errors.increment();
+                self.is_closing = true;
+                return;
+            }
+            Err(Some(error)) => {
+                taken.local += 1;
+                return self.answer(error);
+            }
+        };
+        taken.newest = Some(spec.name);
+        if !self.conversation.is_authenticated && !spec.flags.has(Flags::NO_AUTH) {
+            taken.local += 1;
+            return self.answer(errors::no_auth());
+        }
+        if !spec.flags.has(Flags::LOADING) && self.handle.is_loading() {
+            taken.local += 1;
+            return self.pipeline.push_done(Done::Failed(RequestError::Loading), self.conversation.version);
+        }
+        if spec.flags.has(Flags::WRITE) || spec.flags.has(Flags::READONLY) {
+            match translate(spec, arguments, self.door.bounds()) {
+                Ok(request) => self.held = Some(request),
+                Err(error) => {
+                    taken.local += 1;
+                    self.answer(error);
+                }
+            }
+            return;
+        }
+        taken.local += 1;
+        let answer = local::answer(spec, arguments, &mut self.conversation, &self.door);
+        self.is_closing |= answer.closes;
+        self.answer(answer.value);
+    }
+
+    /// Hands a request to the node; gives it back if it must wait for those before it.
+    fn submit(&mut self, request: Request, now: Instant, taken: &mut Taken) -> Result<(), Request> {
+        let version = self.conversation.version;
+        match request {
+            Request::Write { .. } if !self.pipeline.takes_write() => return Err(request),
+            Request::Read(_) if !self.pipeline.takes_read() => return Err(request),
+            Request::Write { command, session, shape } => {
+                taken.writes += 1;
+                let entry = entry::encode(&Body::Operation(Operation::Command(command)));
+                if entry.len() > self.door.options.max_entry_bytes {
+                    self.answer(errors::command_too_large());
+                    return Ok(());
+                }
+                let number = self.pipeline.push_write(shape, version, now);
+                self.node.write(number, session, entry, self.door.options.request_timeout);
+            }
+            Request::Read(wanted) if self.conversation.is_readonly => {
+                taken.reads += 1;
+                let done = match self.handle.status().storage_state {
+                    StorageState::Suspect | StorageState::Poisoned => Done::Failed(RequestError::Loading),
+                    StorageState::Ok | StorageState::Full => read::answer(&wanted, &self.handle.store(), &self.door),
+                };
+                self.pipeline.push_done(done, version);
+            }
+            Request::Read(wanted) => {
+                taken.reads += 1;
+                self.pipeline.push_read(wanted, version, now);
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, value: Value) {
+        self.pipeline.push_done(Done::Value(value), self.conversation.version);
+    }
+
+    /// Sends what the system takes now.
+    fn send(&mut self) -> io::Result<()> {
+        let output = self.pipeline.output();
+        let mut sent = 0;
+        while output.bytes() > 0 {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let filled = output.slices(&mut slices);
+            match self.writer.try_write_vectored(&slices[..filled]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(bytes) => {
+                    output.advance(bytes);
+                    sent += bytes;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        output.shrink();
+        if sent > 0 {
+            self.door.counters.output_bytes.add(sent as u64);
+            let client = &self.conversation.client;
+            client.sent_ms.store(client.age_ms(Instant::now()), Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn tell_client(&mut self) {
+        self.door.counters.errors.add(self.pipeline.take_errors());
+        let client = &self.conversation.client;
+        client.input_bytes.store(self.input.len(), Ordering::Relaxed);
+        client.input_free_bytes.store(self.input.capacity() - self.input.len(), Ordering::Relaxed);
+        let unsent = self.pipeline.output().bytes();
+        if client.output_bytes.swap(unsent, Ordering::Relaxed) == 0 && unsent > 0 {
+            client.sent_ms.store(client.age_ms(Instant::now()), Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.door.clients.remove(self.conversation.client.id);
+    }
+}
+
+/// What was taken in one wake-up.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    pub(super) local: u64,
+    pub(super) reads: u64,
+    pub(super) writes: u64,
+    newest: Option<&'static str>,
+}
+
+/// Finds a command and checks its arity. The error is `None` if the client is not one of ours at all.
+fn find(arguments: &[Bytes], is_too_large: bool) -> Result<&'static Spec, Option<Value>> {
+    let Some(name) = arguments.first() else {
+        return Err(Some(errors::value_too_large()));
+    };
+    let Some(spec) = lookup(name) else {
+        let is_http = name.eq_ignore_ascii_case(b"POST") || name.eq_ignore_ascii_case(b"Host:");
+        return Err((!is_http).then(|| errors::unknown_command(arguments)));
+    };
+    if is_too_large {
+        return Err(Some(errors::value_too_large()));
+    }
+    let found = match arguments.get(1) {
+        Some(name) if !spec.subcommands.is_empty() => {
+            let subcommand = spec.subcommand(name);
+            subcommand.ok_or_else(|| Some(errors::unknown_subcommand(spec.name, name)))?
+        }
+        Some(_) | None => spec,
+    };
+    if !found.takes(arguments.len()) || found.id == Id::Container {
+        return Err(Some(errors::arity(found.name)));
+    }
+    Ok(found)
+}

@@ -1,0 +1,319 @@
+//! One connection's commands between arrival and reply: what may be under way together, and the order of replies.
+//!
+//! A value without I/O. Replies leave in the order of the commands, whatever the order in which they come to be. Commands
+//! take effect in their order too: consecutive writes are under way together, consecutive reads share one barrier, but a read
+//! waits for the replies of the writes before it, and a write for those of the reads.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::translate::{Read, Shape};
+use crate::kv::Reply;
+use crate::node::{Outcome, RequestError};
+use crate::proto::resp::{Output, Value, Version};
+
+/// Writes under way at once.
+pub(super) const WRITES_MAX: usize = 256;
+
+/// Commands between arrival and reply.
+pub(super) const COMMANDS_MAX: usize = 1024;
+
+/// The commands of one connection that are not yet answered, and the output of those that are.
+///
+/// - `slots[i]` is the command numbered `first + i`.
+/// - Not both `open_writes` and `open_reads` are above 0; each is the number of slots of its kind.
+#[derive(Debug, Default)]
+pub(super) struct Pipeline {
+    slots: VecDeque<Slot>,
+    first: u64,
+    open_writes: usize,
+    open_reads: usize,
+    /// The barrier for reads that arrived together, until it is asked for.
+    barrier: Option<u64>,
+    output: Output,
+    errors: u64,
+}
+
+#[derive(Debug)]
+struct Slot {
+    version: Version,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Write { shape: Shape, since: Instant },
+    Read { read: Read, barrier: u64, since: Instant },
+    Done(Done),
+}
+
+/// A reply that is not yet encoded.
+#[derive(Debug)]
+pub(super) enum Done {
+    /// The node's own.
+    Value(Value),
+    /// The state's.
+    Reply(Reply, Shape),
+    /// None: the request has no good end.
+    Failed(RequestError),
+}
+
+/// What happened to one request of the pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// A write that arrived then is answered.
+    Write { since: Instant },
+    /// So many reads that arrived then are answered.
+    Reads { since: Instant, count: u64 },
+}
+
+impl Pipeline {
+    /// Returns whether a local command may be taken.
+    pub(super) fn has_room(&self) -> bool {
+        self.slots.len() < COMMANDS_MAX
+    }
+
+    /// Returns whether a write may be taken.
+    pub(super) fn takes_write(&self) -> bool {
+        self.has_room() && self.open_reads == 0 && self.open_writes < WRITES_MAX
+    }
+
+    /// Returns whether a read may be taken.
+    pub(super) fn takes_read(&self) -> bool {
+        self.has_room() && self.open_writes == 0
+    }
+
+    /// Returns whether some request is under way.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.open_writes + self.open_reads > 0
+    }
+
+    /// Returns what is ready to be sent.
+    pub(super) fn output(&mut self) -> &mut Output {
+        &mut self.output
+    }
+
+    /// Returns how many errors were encoded since the last call.
+    pub(super) fn take_errors(&mut self) -> u64 {
+        std::mem::take(&mut self.errors)
+    }
+
+    /// Takes a command that is answered already.
+    pub(super) fn push_done(&mut self, done: Done, version: Version) {
+        if self.slots.is_empty() {
+            self.first += 1;
+            self.encode(&done, version);
+        } else {
+            self.slots.push_back(Slot { version, state: State::Done(done) });
+        }
+    }
+
+    /// Takes a write; returns the number under which it is to be submitted.
+    pub(super) fn push_write(&mut self, shape: Shape, version: Version, since: Instant) -> u64 {
+        assert!(self.takes_write(), "a write among {} reads and {} writes", self.open_reads, self.open_writes);
+        self.open_writes += 1;
+        self.push(State::Write { shape, since }, version)
+    }
+
+    /// Takes a read. Its barrier is that of the other reads taken since the last [`Pipeline::take_barrier`].
+    pub(super) fn push_read(&mut self, read: Read, version: Version, since: Instant) {
+        assert!(self.takes_read(), "a read among {} writes", self.open_writes);
+        self.open_reads += 1;
+        let next = self.first + self.slots.len() as u64;
+        let barrier = *self.barrier.get_or_insert(next);
+        self.push(State::Read { read, barrier, since }, version);
+    }
+
+    /// Returns the number under which the barrier of the newest reads is to be asked for, if there are any.
+    pub(super) fn take_barrier(&mut self) -> Option<u64> {
+        self.barrier.take()
+    }
+
+    fn push(&mut self, state: State, version: Version) -> u64 {
+        self.slots.push_back(Slot { version, state });
+        self.first + self.slots.len() as u64 - 1
+    }
+
+    /// Ends the request of this number. `answer` is called for each read that may now be answered from the state.
+    pub(super) fn complete(
+        &mut self,
+        number: u64,
+        outcome: Result<Outcome, RequestError>,
+        answer: impl FnMut(&Read) -> Done,
+    ) -> Ended {
+        let at = number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+        let slot = at.and_then(|at| self.slots.get_mut(at));
+        let Some((at, slot)) = at.zip(slot) else {
+            panic!("request {number} ended, but {} are under way from {}", self.slots.len(), self.first);
+        };
+        let ended = match (&slot.state, outcome) {
+            (State::Write { shape, since }, outcome) => {
+                let (shape, since) = (*shape, *since);
+                slot.state = State::Done(match outcome {
+                    Ok(Outcome::Applied { reply, .. }) => Done::Reply(reply, shape),
+                    Ok(Outcome::Readable) => panic!("write {number} ended as a read"),
+                    Err(error) => Done::Failed(error),
+                });
+                self.open_writes -= 1;
+                Ended::Write { since }
+            }
+            (State::Read { since, .. }, outcome) => {
+                let since = *since;
+                let count = self.complete_reads(at, number, outcome.err(), answer);
+                Ended::Reads { since, count }
+            }
+            (State::Done(done), _) => panic!("request {number} ended twice: {done:?}"),
+        };
+        self.encode_front();
+        ended
+    }
+
+    fn complete_reads(
+        &mut self,
+        at: usize,
+        number: u64,
+        error: Option<RequestError>,
+        mut answer: impl FnMut(&Read) -> Done,
+    ) -> u64 {
+        let mut count = 0;
+        for slot in self.slots.range_mut(at..) {
+            let State::Read { read, barrier, .. } = &slot.state else { continue };
+            if *barrier != number {
+                break;
+            }
+            let done = error.map_or_else(|| answer(read), Done::Failed);
+            slot.state = State::Done(done);
+            count += 1;
+        }
+        self.open_reads -= usize::try_from(count).unwrap_or(0);
+        count
+    }
+
+    fn encode_front(&mut self) {
+        while let Some(Slot { state: State::Done(_), .. }) = self.slots.front() {
+            let Some(Slot { state: State::Done(done), version }) = self.slots.pop_front() else { return };
+            self.first += 1;
+            self.encode(&done, version);
+        }
+    }
+
+    fn encode(&mut self, done: &Done, version: Version) {
+        let is_error = match done {
+            Done::Value(value) => {
+                self.output.push_value(value, version);
+                matches!(value, Value::Error(_))
+            }
+            Done::Reply(reply, shape) => {
+                shape.push(reply, &mut self.output, version);
+                matches!(reply, Reply::Error(_))
+            }
+            Done::Failed(error) => {
+                self.output.push_error(error);
+                true
+            }
+        };
+        self.errors += u64::from(is_error);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::kv::Query;
+    use crate::raft::Index;
+
+    fn applied(reply: Reply) -> Result<Outcome, RequestError> {
+        Ok(Outcome::Applied { index: Index(1), reply })
+    }
+
+    fn get(key: &'static str) -> Read {
+        Read::Query(Query::Get { key: Bytes::from_static(key.as_bytes()) }, Shape::Plain)
+    }
+
+    /// Answers a read with its key.
+    fn echo(read: &Read) -> Done {
+        match read {
+            Read::Query(Query::Get { key }, shape) => Done::Reply(Reply::Bulk(key.clone()), *shape),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn never(read: &Read) -> Done {
+        panic!("{read:?} is answered")
+    }
+
+    fn sent(pipeline: &mut Pipeline) -> String {
+        let output = pipeline.output();
+        let mut slices = [std::io::IoSlice::new(&[]); 8];
+        let filled = output.slices(&mut slices);
+        let bytes: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect();
+        output.advance(bytes.len());
+        String::from_utf8(bytes).expect("text")
+    }
+
+    #[test]
+    fn replies_leave_in_the_order_of_commands() {
+        let (mut pipeline, now) = (Pipeline::default(), Instant::now());
+        pipeline.push_done(Done::Value(Value::Simple("PONG")), Version::Two);
+        assert_eq!(sent(&mut pipeline), "+PONG\r\n");
+        let one = pipeline.push_write(Shape::Plain, Version::Two, now);
+        let two = pipeline.push_write(Shape::Truth, Version::Two, now);
+        pipeline.push_done(Done::Value(Value::Null), Version::Three);
+        assert_eq!(pipeline.complete(two, applied(Reply::Ok), never), Ended::Write { since: now });
+        assert_eq!(sent(&mut pipeline), "");
+        pipeline.complete(one, Err(RequestError::NoLeader), never);
+        assert_eq!(sent(&mut pipeline), "-CLUSTERDOWN no leader within the deadline; not executed\r\n:1\r\n_\r\n");
+        assert_eq!(pipeline.take_errors(), 1);
+        assert!(!pipeline.is_waiting());
+    }
+
+    #[test]
+    fn reads_that_arrive_together_share_a_barrier() {
+        let (mut pipeline, now) = (Pipeline::default(), Instant::now());
+        pipeline.push_read(get("a"), Version::Two, now);
+        pipeline.push_done(Done::Value(Value::Integer(1)), Version::Two);
+        pipeline.push_read(get("b"), Version::Two, now);
+        let first = pipeline.take_barrier().expect("a barrier");
+        assert_eq!(pipeline.take_barrier(), None);
+        pipeline.push_read(get("c"), Version::Two, now);
+        let second = pipeline.take_barrier().expect("another barrier");
+        assert!(!pipeline.takes_write());
+        // The later barrier may come first: it covers only what arrived before it was asked for.
+        assert_eq!(pipeline.complete(second, Ok(Outcome::Readable), echo), Ended::Reads { since: now, count: 1 });
+        assert_eq!(sent(&mut pipeline), "");
+        assert_eq!(pipeline.complete(first, Ok(Outcome::Readable), echo), Ended::Reads { since: now, count: 2 });
+        assert_eq!(sent(&mut pipeline), "$1\r\na\r\n:1\r\n$1\r\nb\r\n$1\r\nc\r\n");
+        assert!(pipeline.takes_write() && !pipeline.is_waiting());
+    }
+
+    #[test]
+    fn a_read_waits_for_the_writes_before_it_and_a_write_for_the_reads() {
+        let (mut pipeline, now) = (Pipeline::default(), Instant::now());
+        let write = pipeline.push_write(Shape::Plain, Version::Two, now);
+        assert!(!pipeline.takes_read() && pipeline.takes_write() && pipeline.has_room());
+        pipeline.complete(write, applied(Reply::Ok), never);
+        assert!(pipeline.takes_read());
+        pipeline.push_read(get("a"), Version::Two, now);
+        let barrier = pipeline.take_barrier().expect("a barrier");
+        assert!(!pipeline.takes_write() && pipeline.takes_read());
+        pipeline.complete(barrier, Err(RequestError::Loading), never);
+        assert_eq!(sent(&mut pipeline), "+OK\r\n-LOADING the node is recovering its state; not executed\r\n");
+    }
+
+    #[test]
+    fn so_many_and_no_more() {
+        let (mut pipeline, now) = (Pipeline::default(), Instant::now());
+        for _ in 0..WRITES_MAX {
+            assert!(pipeline.takes_write());
+            pipeline.push_write(Shape::Plain, Version::Two, now);
+        }
+        assert!(!pipeline.takes_write());
+        for _ in WRITES_MAX..COMMANDS_MAX {
+            assert!(pipeline.has_room());
+            pipeline.push_done(Done::Value(Value::OK), Version::Two);
+        }
+        assert!(!pipeline.has_room());
+    }
+}
