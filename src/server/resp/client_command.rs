@@ -180,7 +180,9 @@ fn parse_kill(options: &[Bytes]) -> Result<KillFilter, Value> {
 
 impl KillFilter {
     fn is_met(&self, client: &Client) -> bool {
-        let is_at = |wanted: &Option<Bytes>, address: SocketAddr| wanted.as_ref().is_none_or(|wanted| wanted == address.to_string().as_str());
+        let is_at = |wanted: &Option<Bytes>, address: SocketAddr| {
+            wanted.as_ref().is_none_or(|wanted| wanted == address.to_string().as_str())
+        };
         !self.is_none
             && self.id.is_none_or(|id| id == client.id)
             && is_at(&self.address, client.address)

@@ -124,7 +124,13 @@ pub(super) struct Clients {
 
 impl Clients {
     /// Registers a new connection, unless `count_max` are open.
-    pub(super) fn insert(&self, address: SocketAddr, local_address: SocketAddr, now: Instant, count_max: usize) -> Option<Arc<Client>> {
+    pub(super) fn insert(
+        &self,
+        address: SocketAddr,
+        local_address: SocketAddr,
+        now: Instant,
+        count_max: usize,
+    ) -> Option<Arc<Client>> {
         let mut open = self.open.lock();
         if open.len() >= count_max {
             return None;

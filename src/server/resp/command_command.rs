@@ -15,7 +15,7 @@ pub(super) fn answer(id: Id, arguments: &[Bytes]) -> Value {
         Id::CommandCount => Value::Integer(i64::try_from(TABLE.len()).unwrap_or(i64::MAX)),
         Id::CommandInfo if arguments.len() == 2 => Value::Array(TABLE.iter().map(details).collect()),
         Id::CommandInfo => {
-            let found = arguments[2..].iter().map(|name| find(name).map_or(Value::NullArray, details));
+            let found = arguments[2..].iter().map(|name| find(name).map_or(Value::Null, details));
             Value::Array(found.collect())
         }
         Id::CommandDocs if arguments.len() == 2 => Value::Map(TABLE.iter().map(docs).collect()),
@@ -59,7 +59,8 @@ fn categories(spec: &Spec) -> Vec<Value> {
     let flags = spec.flags;
     let in_group = |group: &str| spec.group == group;
     let is_keyspace = in_group("generic") || matches!(spec.id, Id::Dbsize | Id::Flushall);
-    let is_connection = (in_group("connection") && spec.id != Id::Container) || matches!(spec.id, Id::Readonly | Id::Readwrite);
+    let is_connection =
+        (in_group("connection") && spec.id != Id::Container) || matches!(spec.id, Id::Readonly | Id::Readwrite);
     let categories = [
         (is_keyspace, "@keyspace"),
         (flags.has(Flags::READONLY), "@read"),
@@ -142,7 +143,8 @@ fn list(filter: &[Bytes]) -> Value {
 
 /// `COMMAND GETKEYS command [arg …]`
 fn getkeys(command: &[Bytes]) -> Value {
-    let found = lookup(&command[0]).and_then(|spec| if spec.id == Id::Container { spec.subcommand(command.get(1)?) } else { Some(spec) });
+    let found = lookup(&command[0])
+        .and_then(|spec| if spec.id == Id::Container { spec.subcommand(command.get(1)?) } else { Some(spec) });
     let Some(spec) = found else {
         return Value::error("Invalid command specified");
     };

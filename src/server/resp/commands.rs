@@ -17,6 +17,7 @@ pub(super) enum Id {
     Readonly,
     Readwrite,
     Info,
+    #[allow(clippy::enum_variant_names, reason = "the command is called so")]
     ClientId,
     ClientGetname,
     ClientSetname,
@@ -161,7 +162,18 @@ pub(super) struct Spec {
 
 impl Spec {
     pub(super) const fn new(name: &'static str, id: Id, arity: i8, flags: Flags) -> Spec {
-        Spec { name, id, arity, flags, keys: Keys::NONE, subcommands: &[], group: "", since: "", complexity: "", summary: "" }
+        Spec {
+            name,
+            id,
+            arity,
+            flags,
+            keys: Keys::NONE,
+            subcommands: &[],
+            group: "",
+            since: "",
+            complexity: "",
+            summary: "",
+        }
     }
 
     pub(super) const fn keys(mut self, first: usize, last: i8, step: usize, access: &'static [&'static str]) -> Spec {
@@ -169,7 +181,13 @@ impl Spec {
         self
     }
 
-    pub(super) const fn about(mut self, group: &'static str, since: &'static str, complexity: &'static str, summary: &'static str) -> Spec {
+    pub(super) const fn about(
+        mut self,
+        group: &'static str,
+        since: &'static str,
+        complexity: &'static str,
+        summary: &'static str,
+    ) -> Spec {
         self.group = group;
         self.since = since;
         self.complexity = complexity;
@@ -209,6 +227,7 @@ const _: () = assert!(TABLE.len() * 2 <= SLOTS);
 /// Position in [`TABLE`] plus one, by hash, with linear probing; 0 is empty. Made by the compiler.
 static INDEX: [u8; SLOTS] = index();
 
+#[allow(clippy::cast_possible_truncation, reason = "there are fewer than 128 rows, asserted above")]
 const fn index() -> [u8; SLOTS] {
     let mut slots = [0; SLOTS];
     let mut row = 0;

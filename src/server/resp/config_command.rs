@@ -48,9 +48,8 @@ pub(super) fn set(arguments: &[Bytes], door: &Door) -> Value {
     let mut max_clients = None;
     for pair in arguments.chunks(2) {
         let name = String::from_utf8_lossy(&pair[0]);
-        let refused = |why: &str| {
-            Value::error(format_args!("CONFIG SET failed (possibly related to argument '{name}') - {why}"))
-        };
+        let refused =
+            |why: &str| Value::error(format_args!("CONFIG SET failed (possibly related to argument '{name}') - {why}"));
         if !known.iter().any(|(known, _)| name.eq_ignore_ascii_case(known)) {
             return Value::error(format_args!("Unknown option or number of arguments for CONFIG SET - '{name}'"));
         }

@@ -11,13 +11,13 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::clients::{Client, End};
-use super::commands::{Flags, Id, Spec, lookup};
+use super::dispatch::{Decision, Dispatched, dispatch};
 use super::door::Door;
 use super::errors;
-use super::local::{self, Conversation};
+use super::local::Conversation;
 use super::pipeline::{Done, Ended, Pipeline};
 use super::read;
-use super::translate::{Read, Request, translate};
+use super::translate::{Read, Request};
 use crate::kv::Operation;
 use crate::node::RequestError;
 use crate::proto::entry::{self, Body};
@@ -164,11 +164,11 @@ impl Connection {
         let now = Instant::now();
         let mut taken = Taken::default();
         let pause = loop {
-            if let Some(request) = self.held.take()
-                && let Err(request) = self.submit(request, now, &mut taken)
-            {
-                self.held = Some(request);
-                break Pause::Order;
+            let pipeline = &self.pipeline;
+            match self.held.take_if(|request| pipeline.takes(request)) {
+                Some(request) => self.submit(request, now, &mut taken),
+                None if self.held.is_some() => break Pause::Order,
+                None => {}
             }
             if self.is_closing {
                 break Pause::Input;
@@ -225,56 +225,33 @@ impl Connection {
 
     /// Answers a command, or leaves it in `held` to be submitted.
     fn dispatch(&mut self, arguments: &mut [Bytes], is_too_large: bool, taken: &mut Taken) {
-        let spec = match find(arguments, is_too_large) {
-            Ok(spec) => spec,
-            Err(None) => {
-                // Somebody makes a browser talk to us: whatever follows is not meant.
+        let is_loading = self.handle.is_loading();
+        let Dispatched { name, decision } =
+            dispatch(arguments, is_too_large, is_loading, &mut self.conversation, &self.door);
+        taken.newest = name.or(taken.newest);
+        match decision {
+            Decision::Submit(request) => self.held = Some(request),
+            Decision::Answer(answer) => {
+                taken.local += 1;
+                self.is_closing |= answer.closes;
+                self.answer(answer.value);
+            }
+            Decision::Hang => {
                 self.door.counters.protocol_errors.increment();
                 self.is_closing = true;
-                return;
             }
-            Err(Some(error)) => {
-                taken.local += 1;
-                return self.answer(error);
-            }
-        };
-        taken.newest = Some(spec.name);
-        if !self.conversation.is_authenticated && !spec.flags.has(Flags::NO_AUTH) {
-            taken.local += 1;
-            return self.answer(errors::no_auth());
         }
-        if !spec.flags.has(Flags::LOADING) && self.handle.is_loading() {
-            taken.local += 1;
-            return self.pipeline.push_done(Done::Failed(RequestError::Loading), self.conversation.version);
-        }
-        if spec.flags.has(Flags::WRITE) || spec.flags.has(Flags::READONLY) {
-            match translate(spec, arguments, self.door.bounds()) {
-                Ok(request) => self.held = Some(request),
-                Err(error) => {
-                    taken.local += 1;
-                    self.answer(error);
-                }
-            }
-            return;
-        }
-        taken.local += 1;
-        let answer = local::answer(spec, arguments, &mut self.conversation, &self.door);
-        self.is_closing |= answer.closes;
-        self.answer(answer.value);
     }
 
-    /// Hands a request to the node; gives it back if it must wait for those before it.
-    fn submit(&mut self, request: Request, now: Instant, taken: &mut Taken) -> Result<(), Request> {
+    /// Hands a request, whose turn it is, to the node.
+    fn submit(&mut self, request: Request, now: Instant, taken: &mut Taken) {
         let version = self.conversation.version;
         match request {
-            Request::Write { .. } if !self.pipeline.takes_write() => return Err(request),
-            Request::Read(_) if !self.pipeline.takes_read() => return Err(request),
             Request::Write { command, session, shape } => {
                 taken.writes += 1;
                 let entry = entry::encode(&Body::Operation(Operation::Command(command)));
                 if entry.len() > self.door.options.max_entry_bytes {
-                    self.answer(errors::command_too_large());
-                    return Ok(());
+                    return self.answer(errors::command_too_large());
                 }
                 let number = self.pipeline.push_write(shape, version, now);
                 self.node.write(number, session, entry, self.door.options.request_timeout);
@@ -292,7 +269,6 @@ impl Connection {
                 self.pipeline.push_read(wanted, version, now);
             }
         }
-        Ok(())
     }
 
     fn answer(&mut self, value: Value) {
@@ -351,29 +327,4 @@ pub(super) struct Taken {
     pub(super) reads: u64,
     pub(super) writes: u64,
     newest: Option<&'static str>,
-}
-
-/// Finds a command and checks its arity. The error is `None` if the client is not one of ours at all.
-fn find(arguments: &[Bytes], is_too_large: bool) -> Result<&'static Spec, Option<Value>> {
-    let Some(name) = arguments.first() else {
-        return Err(Some(errors::value_too_large()));
-    };
-    let Some(spec) = lookup(name) else {
-        let is_http = name.eq_ignore_ascii_case(b"POST") || name.eq_ignore_ascii_case(b"Host:");
-        return Err((!is_http).then(|| errors::unknown_command(arguments)));
-    };
-    if is_too_large {
-        return Err(Some(errors::value_too_large()));
-    }
-    let found = match arguments.get(1) {
-        Some(name) if !spec.subcommands.is_empty() => {
-            let subcommand = spec.subcommand(name);
-            subcommand.ok_or_else(|| Some(errors::unknown_subcommand(spec.name, name)))?
-        }
-        Some(_) | None => spec,
-    };
-    if !found.takes(arguments.len()) || found.id == Id::Container {
-        return Err(Some(errors::arity(found.name)));
-    }
-    Ok(found)
 }

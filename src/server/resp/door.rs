@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -38,36 +38,34 @@ pub struct RespOptions {
     pub registry: Arc<Registry>,
 }
 
+/// What the node says about itself now.
+pub(super) struct NodeView {
+    pub(super) status: Box<dyn Fn() -> Arc<NodeStatus> + Send + Sync>,
+    pub(super) is_loading: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
 /// The shared part.
 pub(super) struct Door {
     pub(super) options: RespOptions,
     pub(super) address: SocketAddr,
-    pub(super) started: Instant,
     pub(super) clients: Clients,
     pub(super) cursors: Mutex<Cursors>,
     pub(super) counters: Counters,
     /// Changed by CONFIG SET maxclients.
     pub(super) max_clients: AtomicUsize,
-    /// What the node says about itself now.
-    pub(super) status: Box<dyn Fn() -> Arc<NodeStatus> + Send + Sync>,
+    pub(super) node: NodeView,
 }
 
 impl Door {
     /// Returns a listener's shared part with nobody connected. `random` keeps the cursors of different nodes apart.
-    pub(super) fn new(
-        options: RespOptions,
-        address: SocketAddr,
-        random: u64,
-        status: Box<dyn Fn() -> Arc<NodeStatus> + Send + Sync>,
-    ) -> Door {
+    pub(super) fn new(options: RespOptions, address: SocketAddr, random: u64, node: NodeView) -> Door {
         Door {
             address,
-            started: Instant::now(),
             clients: Clients::default(),
             cursors: Mutex::new(Cursors::new(random)),
             counters: Counters::new(&options.registry),
             max_clients: AtomicUsize::new(options.max_clients),
-            status,
+            node,
             options,
         }
     }
@@ -85,6 +83,11 @@ impl Door {
     /// Returns what values may be.
     pub(super) fn bounds(&self) -> Bounds {
         Bounds { value_bytes_max: self.options.max_value_bytes }
+    }
+
+    /// Returns what the node says about itself now.
+    pub(super) fn status(&self) -> Arc<NodeStatus> {
+        (self.node.status)()
     }
 
     /// Counts what a connection took.

@@ -52,7 +52,10 @@ pub(super) fn unknown_command(arguments: &[Bytes]) -> Value {
         repeated.extend_from_slice(b"' ");
     }
     let name = String::from_utf8_lossy(c_string(&arguments[0], REPEATED_BYTES_MAX)).into_owned();
-    Value::error(format_args!("unknown command '{name}', with args beginning with: {}", String::from_utf8_lossy(&repeated)))
+    Value::error(format_args!(
+        "unknown command '{name}', with args beginning with: {}",
+        String::from_utf8_lossy(&repeated)
+    ))
 }
 
 /// `parent` is the container's name in lower case.

@@ -11,11 +11,15 @@ use super::raft_command;
 use crate::proto::resp::Value;
 use crate::runtime::{NodeStatus, Role};
 
+/// A section's name, and what writes its lines.
+type Section = (&'static str, fn(&mut String, &Door, &NodeStatus));
+
 /// Every section, in order.
-const SECTIONS: [(&str, fn(&mut String, &Door, &NodeStatus)); 8] = [
+const SECTIONS: [Section; 9] = [
     ("Server", server),
     ("Clients", clients),
     ("Memory", memory),
+    ("Persistence", persistence),
     ("Stats", stats),
     ("Replication", replication),
     ("Cluster", cluster),
@@ -25,7 +29,7 @@ const SECTIONS: [(&str, fn(&mut String, &Door, &NodeStatus)); 8] = [
 
 /// `INFO [section …]`
 pub(super) fn info(sections: &[Bytes], door: &Door) -> Value {
-    let status: Arc<NodeStatus> = (door.status)();
+    let status: Arc<NodeStatus> = door.status();
     let is_all = sections.is_empty() || sections.iter().any(|section| is_every(section));
     let mut text = String::new();
     for (name, write_section) in SECTIONS {
@@ -77,6 +81,11 @@ fn memory(text: &mut String, _: &Door, _: &NodeStatus) {
     line(text, "maxmemory", 0);
     line(text, "maxmemory_human", "0B");
     line(text, "maxmemory_policy", "noeviction");
+}
+
+fn persistence(text: &mut String, door: &Door, _: &NodeStatus) {
+    line(text, "loading", u8::from((door.node.is_loading)()));
+    line(text, "aof_enabled", 1);
 }
 
 fn stats(text: &mut String, door: &Door, _: &NodeStatus) {

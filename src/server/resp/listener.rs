@@ -11,7 +11,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::clients::{Client, End};
 use super::connection::{Connection, OUTPUT_BYTES_PAUSE};
-use super::door::{Door, RespOptions};
+use super::door::{Door, NodeView, RespOptions};
 use crate::runtime::Handle;
 
 /// With a password set, a client must have proved itself within this time.
@@ -39,9 +39,9 @@ pub async fn serve(
     options: RespOptions,
     mut shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let status_handle = handle.clone();
-    let status = Box::new(move || status_handle.status());
-    let door = Arc::new(Door::new(options, listener.local_addr()?, rand::random(), status));
+    let (node, loading) = (handle.clone(), handle.clone());
+    let view = NodeView { status: Box::new(move || node.status()), is_loading: Box::new(move || loading.is_loading()) };
+    let door = Arc::new(Door::new(options, listener.local_addr()?, rand::random(), view));
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

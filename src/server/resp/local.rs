@@ -42,7 +42,8 @@ impl From<Value> for Answer {
 impl Conversation {
     /// Begins one: nothing said, and only trusted if there is no password.
     pub(super) fn new(client: Arc<Client>, door: &Door) -> Conversation {
-        let mut conversation = Conversation { client, version: Version::Two, is_authenticated: false, is_readonly: false };
+        let mut conversation =
+            Conversation { client, version: Version::Two, is_authenticated: false, is_readonly: false };
         conversation.set_authenticated(door.options.password.is_none());
         conversation
     }
@@ -101,8 +102,8 @@ pub(super) fn answer(spec: &'static Spec, arguments: &[Bytes], conversation: &mu
             Value::OK
         }
         Id::FunctionFlush => function_flush(&arguments[2..]),
-        Id::RaftStatus => raft_command::status(&(door.status)()),
-        Id::RaftMembers => raft_command::members(&(door.status)()),
+        Id::RaftStatus => raft_command::status(&door.status()),
+        Id::RaftMembers => raft_command::members(&door.status()),
         Id::Help => help::help(spec.name),
         other => unreachable!("{other:?} is not answered locally"),
     };
@@ -156,7 +157,7 @@ fn hello(arguments: &[Bytes], conversation: &mut Conversation, door: &Door) -> V
     }
     conversation.set_version(version);
     let id = i64::try_from(conversation.client.id).unwrap_or(i64::MAX);
-    let role = if (door.status)().role == Role::Leader { "master" } else { "replica" };
+    let role = if door.status().role == Role::Leader { "master" } else { "replica" };
     Value::Map(vec![
         (Value::text("server"), Value::text("redis")),
         (Value::text("version"), Value::text(REDIS_VERSION)),

@@ -11,6 +11,7 @@ mod command_command;
 mod commands;
 mod config_command;
 mod connection;
+mod dispatch;
 mod door;
 mod errors;
 mod help;
@@ -22,6 +23,8 @@ mod raft_command;
 mod read;
 mod scan;
 mod table;
+#[cfg(test)]
+mod tests;
 mod translate;
 
 pub use door::RespOptions;

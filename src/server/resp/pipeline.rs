@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::translate::{Read, Shape};
+use super::translate::{Read, Request, Shape};
 use crate::kv::Reply;
 use crate::node::{Outcome, RequestError};
 use crate::proto::resp::{Output, Value, Version};
@@ -73,13 +73,21 @@ impl Pipeline {
         self.slots.len() < COMMANDS_MAX
     }
 
+    /// Returns whether a request may be taken.
+    pub(super) fn takes(&self, request: &Request) -> bool {
+        match request {
+            Request::Write { .. } => self.takes_write(),
+            Request::Read(_) => self.takes_read(),
+        }
+    }
+
     /// Returns whether a write may be taken.
-    pub(super) fn takes_write(&self) -> bool {
+    fn takes_write(&self) -> bool {
         self.has_room() && self.open_reads == 0 && self.open_writes < WRITES_MAX
     }
 
     /// Returns whether a read may be taken.
-    pub(super) fn takes_read(&self) -> bool {
+    fn takes_read(&self) -> bool {
         self.has_room() && self.open_writes == 0
     }
 

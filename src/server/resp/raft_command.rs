@@ -33,7 +33,8 @@ pub(super) fn fields(status: &NodeStatus) -> Vec<(&'static str, Value)> {
 
 /// `RAFT STATUS`: the fields of `/status`, as a map.
 pub(super) fn status(status: &NodeStatus) -> Value {
-    let mut pairs: Vec<(Value, Value)> = fields(status).into_iter().map(|(name, value)| (Value::text(name), value)).collect();
+    let mut pairs: Vec<(Value, Value)> =
+        fields(status).into_iter().map(|(name, value)| (Value::text(name), value)).collect();
     let members = status.members.iter().map(|member| {
         let fields = member_fields(member).into_iter().map(|(name, value)| (Value::text(name), value));
         Value::Map(fields.collect())

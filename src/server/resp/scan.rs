@@ -116,7 +116,11 @@ impl Cursors {
         let count = request.count.min(COUNT_MAX).unsigned_abs();
         let reply = store.query(&Query::Range { start, end: None, limit: count, with_revision: false });
         let Reply::Array(row) = reply else { unreachable!("a range is an array") };
-        let mut keys: Vec<Bytes> = row.into_iter().step_by(2).filter_map(|reply| if let Reply::Bulk(key) = reply { Some(key) } else { None }).collect();
+        let mut keys: Vec<Bytes> = row
+            .into_iter()
+            .step_by(2)
+            .filter_map(|reply| if let Reply::Bulk(key) = reply { Some(key) } else { None })
+            .collect();
         let cursor = match keys.last() {
             Some(last) if keys.len() as u64 == count => {
                 // A copy, so that the cursor does not hold on to the memory of a log segment.

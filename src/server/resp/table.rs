@@ -91,45 +91,175 @@ pub(super) const TABLE: &[Spec] = &[
 ];
 
 const CLIENT: &[Spec] = &[
-    Spec::new("client|id", Id::ClientId, 2, TALK).about("connection", "5.0.0", "O(1)", "Returns the client ID for the current connection"),
-    Spec::new("client|getname", Id::ClientGetname, 2, TALK).about("connection", "2.6.9", "O(1)", "Get the current connection name"),
-    Spec::new("client|setname", Id::ClientSetname, 3, TALK).about("connection", "2.6.9", "O(1)", "Set the current connection name"),
-    Spec::new("client|setinfo", Id::ClientSetinfo, 4, TALK).about("connection", "7.2.0", "O(1)", "Set client or connection specific info"),
-    Spec::new("client|info", Id::ClientInfo, 2, TALK).about("connection", "6.2.0", "O(1)", "Returns information about the current client connection."),
-    Spec::new("client|list", Id::ClientList, -2, ADMIN).about("connection", "2.4.0", "O(N) where N is the number of client connections", "Get the list of client connections"),
-    Spec::new("client|kill", Id::ClientKill, -3, ADMIN).about("connection", "2.4.0", "O(N) where N is the number of client connections", "Kill the connection of a client"),
-    Spec::new("client|help", Id::Help, 2, ABOUT).about("connection", "5.0.0", "O(1)", "Show helpful text about the different subcommands"),
+    Spec::new("client|id", Id::ClientId, 2, TALK).about(
+        "connection",
+        "5.0.0",
+        "O(1)",
+        "Returns the client ID for the current connection",
+    ),
+    Spec::new("client|getname", Id::ClientGetname, 2, TALK).about(
+        "connection",
+        "2.6.9",
+        "O(1)",
+        "Get the current connection name",
+    ),
+    Spec::new("client|setname", Id::ClientSetname, 3, TALK).about(
+        "connection",
+        "2.6.9",
+        "O(1)",
+        "Set the current connection name",
+    ),
+    Spec::new("client|setinfo", Id::ClientSetinfo, 4, TALK).about(
+        "connection",
+        "7.2.0",
+        "O(1)",
+        "Set client or connection specific info",
+    ),
+    Spec::new("client|info", Id::ClientInfo, 2, TALK).about(
+        "connection",
+        "6.2.0",
+        "O(1)",
+        "Returns information about the current client connection.",
+    ),
+    Spec::new("client|list", Id::ClientList, -2, ADMIN).about(
+        "connection",
+        "2.4.0",
+        "O(N) where N is the number of client connections",
+        "Get the list of client connections",
+    ),
+    Spec::new("client|kill", Id::ClientKill, -3, ADMIN).about(
+        "connection",
+        "2.4.0",
+        "O(N) where N is the number of client connections",
+        "Kill the connection of a client",
+    ),
+    Spec::new("client|help", Id::Help, 2, ABOUT).about(
+        "connection",
+        "5.0.0",
+        "O(1)",
+        "Show helpful text about the different subcommands",
+    ),
 ];
 
 const COMMAND: &[Spec] = &[
-    Spec::new("command|count", Id::CommandCount, 2, ABOUT).about("server", "2.8.13", "O(1)", "Get total number of commands"),
-    Spec::new("command|docs", Id::CommandDocs, -2, ABOUT).about("server", "7.0.0", "O(N) where N is the number of commands to look up", "Get array of specific command documentation"),
-    Spec::new("command|getkeys", Id::CommandGetkeys, -4, ABOUT).about("server", "2.8.13", "O(N) where N is the number of arguments to the command", "Extract keys given a full command"),
-    Spec::new("command|info", Id::CommandInfo, -2, ABOUT).about("server", "2.8.13", "O(N) where N is the number of commands to look up", "Get array of specific command details, or all when no argument is given."),
-    Spec::new("command|list", Id::CommandList, -2, ABOUT).about("server", "7.0.0", "O(N) where N is the total number of commands", "Get an array of command names"),
-    Spec::new("command|help", Id::Help, 2, ABOUT).about("server", "5.0.0", "O(1)", "Show helpful text about the different subcommands"),
+    Spec::new("command|count", Id::CommandCount, 2, ABOUT).about(
+        "server",
+        "2.8.13",
+        "O(1)",
+        "Get total number of commands",
+    ),
+    Spec::new("command|docs", Id::CommandDocs, -2, ABOUT).about(
+        "server",
+        "7.0.0",
+        "O(N) where N is the number of commands to look up",
+        "Get array of specific command documentation",
+    ),
+    Spec::new("command|getkeys", Id::CommandGetkeys, -4, ABOUT).about(
+        "server",
+        "2.8.13",
+        "O(N) where N is the number of arguments to the command",
+        "Extract keys given a full command",
+    ),
+    Spec::new("command|info", Id::CommandInfo, -2, ABOUT).about(
+        "server",
+        "2.8.13",
+        "O(N) where N is the number of commands to look up",
+        "Get array of specific command details, or all when no argument is given.",
+    ),
+    Spec::new("command|list", Id::CommandList, -2, ABOUT).about(
+        "server",
+        "7.0.0",
+        "O(N) where N is the total number of commands",
+        "Get an array of command names",
+    ),
+    Spec::new("command|help", Id::Help, 2, ABOUT).about(
+        "server",
+        "5.0.0",
+        "O(1)",
+        "Show helpful text about the different subcommands",
+    ),
 ];
 
 const CONFIG: &[Spec] = &[
-    Spec::new("config|get", Id::ConfigGet, -3, ADMIN).about("server", "2.0.0", "O(N) where N is the number of configuration parameters provided", "Get the values of configuration parameters"),
-    Spec::new("config|set", Id::ConfigSet, -4, ADMIN).about("server", "2.0.0", "O(N) where N is the number of configuration parameters provided", "Set configuration parameters to the given values"),
-    Spec::new("config|resetstat", Id::ConfigResetstat, 2, ADMIN).about("server", "2.0.0", "O(1)", "Reset the stats returned by INFO"),
-    Spec::new("config|help", Id::Help, 2, ABOUT).about("server", "5.0.0", "O(1)", "Show helpful text about the different subcommands"),
+    Spec::new("config|get", Id::ConfigGet, -3, ADMIN).about(
+        "server",
+        "2.0.0",
+        "O(N) where N is the number of configuration parameters provided",
+        "Get the values of configuration parameters",
+    ),
+    Spec::new("config|set", Id::ConfigSet, -4, ADMIN).about(
+        "server",
+        "2.0.0",
+        "O(N) where N is the number of configuration parameters provided",
+        "Set configuration parameters to the given values",
+    ),
+    Spec::new("config|resetstat", Id::ConfigResetstat, 2, ADMIN).about(
+        "server",
+        "2.0.0",
+        "O(1)",
+        "Reset the stats returned by INFO",
+    ),
+    Spec::new("config|help", Id::Help, 2, ABOUT).about(
+        "server",
+        "5.0.0",
+        "O(1)",
+        "Show helpful text about the different subcommands",
+    ),
 ];
 
 const FUNCTION: &[Spec] = &[
-    Spec::new("function|flush", Id::FunctionFlush, -2, Flags::NOSCRIPT).about("scripting", "7.0.0", "O(1)", "Deleting all functions: there are none"),
-    Spec::new("function|help", Id::Help, 2, ABOUT).about("scripting", "7.0.0", "O(1)", "Show helpful text about the different subcommands"),
+    Spec::new("function|flush", Id::FunctionFlush, -2, Flags::NOSCRIPT).about(
+        "scripting",
+        "7.0.0",
+        "O(1)",
+        "Deleting all functions: there are none",
+    ),
+    Spec::new("function|help", Id::Help, 2, ABOUT).about(
+        "scripting",
+        "7.0.0",
+        "O(1)",
+        "Show helpful text about the different subcommands",
+    ),
 ];
 
 const SESSION: &[Spec] = &[
-    Spec::new("session|open", Id::SessionOpen, 2, WRITE).about("kontiki", "7.0.15", "O(log N)", "Open a replicated session; returns its id"),
-    Spec::new("session|do", Id::SessionDo, -5, WRITE).about("kontiki", "7.0.15", "That of the command.", "SESSION DO id seq command [arg ...]: execute a command exactly once per (id, seq)"),
-    Spec::new("session|help", Id::Help, 2, ABOUT).about("kontiki", "7.0.15", "O(1)", "Show helpful text about the different subcommands"),
+    Spec::new("session|open", Id::SessionOpen, 2, WRITE).about(
+        "kontiki",
+        "7.0.15",
+        "O(log N)",
+        "Open a replicated session; returns its id",
+    ),
+    Spec::new("session|do", Id::SessionDo, -5, WRITE).about(
+        "kontiki",
+        "7.0.15",
+        "That of the command.",
+        "SESSION DO id seq command [arg ...]: execute a command exactly once per (id, seq)",
+    ),
+    Spec::new("session|help", Id::Help, 2, ABOUT).about(
+        "kontiki",
+        "7.0.15",
+        "O(1)",
+        "Show helpful text about the different subcommands",
+    ),
 ];
 
 const RAFT: &[Spec] = &[
-    Spec::new("raft|status", Id::RaftStatus, 2, ABOUT).about("kontiki", "7.0.15", "O(N) where N is the number of members", "The fields of /status, as a map"),
-    Spec::new("raft|members", Id::RaftMembers, 2, ABOUT).about("kontiki", "7.0.15", "O(N) where N is the number of members", "Arrays of id, peer address, client address, voter or learner, match index"),
-    Spec::new("raft|help", Id::Help, 2, ABOUT).about("kontiki", "7.0.15", "O(1)", "Show helpful text about the different subcommands"),
+    Spec::new("raft|status", Id::RaftStatus, 2, ABOUT).about(
+        "kontiki",
+        "7.0.15",
+        "O(N) where N is the number of members",
+        "The fields of /status, as a map",
+    ),
+    Spec::new("raft|members", Id::RaftMembers, 2, ABOUT).about(
+        "kontiki",
+        "7.0.15",
+        "O(N) where N is the number of members",
+        "Arrays of id, peer address, client address, voter or learner, match index",
+    ),
+    Spec::new("raft|help", Id::Help, 2, ABOUT).about(
+        "kontiki",
+        "7.0.15",
+        "O(1)",
+        "Show helpful text about the different subcommands",
+    ),
 ];

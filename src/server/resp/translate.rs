@@ -92,7 +92,8 @@ fn translate_write(spec: &Spec, arguments: &mut [Bytes], bounds: Bounds) -> Resu
             Command::Increment { by, key: take(arguments, 1) }
         }
         Id::Flushall => {
-            let known = |argument: &Bytes| argument.eq_ignore_ascii_case(b"sync") || argument.eq_ignore_ascii_case(b"async");
+            let known =
+                |argument: &Bytes| argument.eq_ignore_ascii_case(b"sync") || argument.eq_ignore_ascii_case(b"async");
             match &arguments[1..] {
                 [] => {}
                 [how] if known(how) => {}
@@ -144,7 +145,9 @@ fn translate_session_do(arguments: &mut [Bytes], bounds: Bounds) -> Result<Reque
     let session = WriteSession::Opened { session, seq, first_unanswered: 0 };
     match inner {
         Request::Write { command, shape, .. } => Ok(Request::Write { command, session, shape }),
-        Request::Read(Read::Query(query, shape)) => Ok(Request::Write { command: Command::Query(query), session, shape }),
+        Request::Read(Read::Query(query, shape)) => {
+            Ok(Request::Write { command: Command::Query(query), session, shape })
+        }
         Request::Read(Read::Scan(_) | Read::RandomKey) => Err(errors::not_in_session(spec.name)),
     }
 }
@@ -183,7 +186,8 @@ fn translate_set(arguments: &mut [Bytes], bounds: Bounds) -> Result<Set, Value> 
             return Err(errors::syntax());
         };
         // The same word twice is what Redis takes too; two different conditions are not.
-        let plain_repeat = set.condition == condition && matches!(condition, SetCondition::IfAbsent | SetCondition::IfPresent);
+        let plain_repeat =
+            set.condition == condition && matches!(condition, SetCondition::IfAbsent | SetCondition::IfPresent);
         if set.condition != SetCondition::Always && !plain_repeat {
             return Err(errors::syntax());
         }
@@ -235,7 +239,10 @@ fn take_value(arguments: &mut [Bytes], at: usize, bounds: Bounds) -> Result<Byte
 }
 
 fn take_pairs(arguments: &mut [Bytes], bounds: Bounds) -> Result<Vec<(Bytes, Bytes)>, Value> {
-    (1..arguments.len()).step_by(2).map(|at| Ok((take(arguments, at), take_value(arguments, at + 1, bounds)?))).collect()
+    (1..arguments.len())
+        .step_by(2)
+        .map(|at| Ok((take(arguments, at), take_value(arguments, at + 1, bounds)?)))
+        .collect()
 }
 
 fn integer(argument: &[u8]) -> Result<i64, Value> {
@@ -259,11 +266,15 @@ impl Shape {
         match (self, reply) {
             (Shape::Truth, Reply::Ok) => output.push_value(&Value::Integer(1), version),
             (Shape::Truth, Reply::Nil) => output.push_value(&Value::Integer(0), version),
-            (Shape::NumberAsBulk, Reply::Integer(number)) => output.push_value(&Value::text(number.to_string()), version),
+            (Shape::NumberAsBulk, Reply::Integer(number)) => {
+                output.push_value(&Value::text(number.to_string()), version)
+            }
             (Shape::NilAsArray, Reply::Nil) => output.push_value(&Value::NullArray, version),
             (Shape::Slice { .. }, Reply::Nil) => output.push_bulk(&Bytes::new()),
             (Shape::Slice { start, end }, Reply::Bulk(value)) => output.push_bulk(&slice(value, start, end)),
-            (Shape::Plain | Shape::Truth | Shape::NumberAsBulk | Shape::NilAsArray | Shape::Slice { .. }, reply) => output.push_reply(reply, version),
+            (Shape::Plain | Shape::Truth | Shape::NumberAsBulk | Shape::NilAsArray | Shape::Slice { .. }, reply) => {
+                output.push_reply(reply, version)
+            }
         }
     }
 }
