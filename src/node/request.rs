@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::kv::Reply;
+use crate::proto::peer::Refusal;
 use crate::raft::Index;
 
 /// Under which session a write is executed exactly once.
@@ -10,15 +11,29 @@ use crate::raft::Index;
 pub enum WriteSession {
     /// The session of the connection that sent it; the node numbers it.
     Connection,
-    /// A session opened by `SESSION OPEN`, numbered by the client. `first_unanswered` may be 0 if the client does not say.
-    Opened { session: u64, seq: u64, first_unanswered: u64 },
+    /// A session opened by `SESSION OPEN`, numbered by the client.
+    Opened {
+        /// The session.
+        session: u64,
+        /// The write's number in it.
+        seq: u64,
+        /// Replies below this are no longer needed; 0 if the client does not say.
+        first_unanswered: u64,
+    },
+    /// None: for commands that may be executed twice without harm.
+    None,
 }
 
 /// The good end of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// The write is committed, durable on a majority and applied at `index`.
-    Applied { index: Index, reply: Reply },
+    Applied {
+        /// The write's place in the log: the revision of what it wrote.
+        index: Index,
+        /// What the state answered.
+        reply: Reply,
+    },
     /// A read of the local state is linearizable now.
     Readable,
 }
@@ -44,4 +59,16 @@ pub enum RequestError {
     /// The command does not fit in one log entry. Not executed.
     #[error("ERR command too large; not executed")]
     TooLarge,
+}
+
+impl From<Refusal> for RequestError {
+    fn from(refusal: Refusal) -> RequestError {
+        match refusal {
+            Refusal::NoLeader => RequestError::NoLeader,
+            Refusal::Overloaded => RequestError::Overloaded,
+            Refusal::Loading => RequestError::Loading,
+            Refusal::NoSpace => RequestError::NoSpace,
+            Refusal::TooLarge => RequestError::TooLarge,
+        }
+    }
 }

@@ -151,7 +151,7 @@ impl Raft {
         }
     }
 
-    /// Takes the news that the state is applied up to `index`; reads at or below it are answered.
+    /// Takes the news that the state is applied up to `index`.
     pub fn on_applied(&mut self, index: Index) {
         assert!(index <= self.delivered, "applied {index}, delivered {}", self.delivered);
         self.applied = self.applied.max(index);
@@ -206,7 +206,7 @@ impl Raft {
 
     fn take_reads(&mut self) -> Vec<ReadOutcome> {
         while let Some(confirmed) = self.confirmed_reads.first_entry() {
-            if *confirmed.key() > self.applied {
+            if *confirmed.key() > self.delivered {
                 break;
             }
             let (index, ids) = confirmed.remove_entry();

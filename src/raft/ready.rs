@@ -79,7 +79,7 @@ pub struct Stepped {
 pub struct ReadOutcome {
     /// The number given to `Raft::read`.
     pub id: u64,
-    /// The read index: the state, which has been applied up to here at least, is linearizable now.
+    /// The read index: everything up to it was handed out as committed. Once it is applied the state is linearizable.
     pub result: Result<Index, ReadError>,
 }
 
