@@ -54,7 +54,7 @@ enum Command {
     /// Start nodes on this machine, watch over them, stop them with Ctrl-C
     Cluster(cluster::Args),
     /// Start one node
-    Start(start::Args),
+    Start(Box<start::Args>),
     /// Make the certificates of a cluster
     Cert(cert::Args),
     /// Show the members of a cluster: roles, terms, lag, disks
@@ -79,7 +79,7 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Cluster(args) => cluster::run(args),
-        Command::Start(args) => start::run(args),
+        Command::Start(args) => start::run(*args),
         Command::Cert(args) => cert::run(args),
         Command::Status(args) => status::run(&args),
         Command::Completions(args) => completions::run(&args, &mut Cli::command()),
