@@ -5,6 +5,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "the command line owns the clock, the signals and the processes")]
 
+mod bench;
 mod cert;
 mod cluster;
 mod completions;
@@ -14,6 +15,8 @@ mod http;
 mod logging;
 mod parse;
 pub mod print;
+mod reach;
+mod resp;
 mod start;
 mod status;
 mod tls;
@@ -59,6 +62,8 @@ enum Command {
     Cert(cert::Args),
     /// Show the members of a cluster: roles, terms, lag, disks
     Status(status::Args),
+    /// Load a cluster and measure how long each operation takes
+    Bench(bench::Args),
     /// Print the completions of a shell
     Completions(completions::Args),
 }
@@ -82,6 +87,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Start(args) => start::run(*args),
         Command::Cert(args) => cert::run(args),
         Command::Status(args) => status::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Completions(args) => completions::run(&args, &mut Cli::command()),
     }
 }

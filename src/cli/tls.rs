@@ -9,14 +9,12 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rand::Rng;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 
 use super::exit::{Exit, Failure};
 use crate::raft::NodeId;
 use crate::runtime::StartOptions;
 use crate::transport::certs::{Authority, CA_CERT, CA_KEY, CLIENT_CERT, CLIENT_KEY, CertError, NODE_CERT, NODE_KEY};
-use crate::transport::identity::{CertRole, identity_of};
+use crate::transport::tls::NodeTls;
 
 /// Where a client looks if nobody says otherwise: what `kontiki cluster` makes.
 const CLIENT_DIR_DEFAULT: &str = "kontiki-data/certs";
@@ -27,22 +25,23 @@ const DEVELOPMENT_CLIENT: &str = "local";
 /// What a node on this machine is called.
 const LOCAL_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// Checks that a node's TLS files are there and speak for it.
+/// Checks that a node's TLS files are there, belong together and speak for it.
 pub(super) fn require_node_files(options: &StartOptions) -> Result<(), Failure> {
     let (dir, id) = (&options.tls_dir, options.id);
     let next = format!("make it with 'kontiki cert node --id {id} --tls-dir T --out {}'", dir.display());
     for name in [CA_CERT, NODE_CERT, NODE_KEY] {
         require(&dir.join(name), &next)?;
     }
-    let path = dir.join(NODE_CERT);
-    let unusable =
-        |why: String| Failure::config(format!("the TLS file {} is not usable: {why}; {next}", path.display()));
-    let cert = CertificateDer::from_pem_file(&path).map_err(|error| unusable(error.to_string()))?;
-    let identity = identity_of(&cert).map_err(|error| unusable(error.to_string()))?;
-    if identity.role == CertRole::Node(id) {
+    let tls = NodeTls::load(dir).map_err(|error| Failure::config(format!("the TLS file {error}")))?;
+    if tls.node() == id {
         return Ok(());
     }
-    Err(unusable(format!("it speaks for {identity}, not for node {id}")))
+    Err(Failure::config(format!(
+        "the TLS file {} speaks for node {} of {}, not for node {id}; {next}",
+        dir.join(NODE_CERT).display(),
+        tls.node(),
+        tls.cluster()
+    )))
 }
 
 /// Finds the directory of a client's TLS files; `given` comes from the flag or `KONTIKI_TLS_DIR`.
