@@ -34,7 +34,7 @@ pub use hello::{Hello, HelloAck, PROTOCOL_VERSION};
 pub use super::reply::Refusal;
 use super::reply::{put_refusal, put_reply, refusal, reply};
 use super::wire::{COPY_BELOW_BYTES, FrameReader, FrameWriter};
-pub use super::wire::{WireError, take_frame};
+pub use super::wire::{FrameCutter, WireError};
 
 /// What a frame may hold beside one entry, in bytes: the rest of an append.
 pub const FRAME_BYTES_BESIDE_ENTRY: usize = 2 * 1024 * 1024;
@@ -165,7 +165,7 @@ pub fn encode(message: &PeerMessage) -> Vec<Bytes> {
     }
 }
 
-/// Decodes a frame that [`take_frame`] returned. Payloads share its memory.
+/// Decodes a frame that [`FrameCutter`] took out. Payloads share its memory.
 pub fn decode(frame: Bytes) -> Result<PeerMessage, WireError> {
     let mut fields = FrameReader::new(frame);
     let message = match fields.u8("type")? {

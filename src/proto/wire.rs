@@ -49,26 +49,82 @@ pub enum WireError {
     },
 }
 
-/// Takes the next whole frame out of `buffer`, without its length: the type byte and the fields.
+/// Cuts a byte stream into frames, without their lengths: each is the type byte and the fields.
 ///
-/// Returns `None` while the frame is incomplete. `limit` bounds the frame in bytes, its length field aside.
-pub fn take_frame(buffer: &mut BytesMut, limit: usize) -> Result<Option<Bytes>, WireError> {
-    let Some(length) = buffer.first_chunk::<LENGTH_BYTES>() else {
-        return Ok(None);
-    };
-    let length = u32::from_le_bytes(*length);
-    let bytes = usize::try_from(length).unwrap_or(usize::MAX);
-    if bytes > limit {
-        return Err(WireError::FrameTooLarge { bytes: u64::from(length), limit: limit as u64 });
+/// - A frame that arrives in one chunk shares its memory; only frames that straddle chunks are copied.
+/// - Memory held is bounded by the limit, and grows only with bytes that have arrived.
+pub struct FrameCutter {
+    limit: usize,
+    /// What was pushed and not yet looked at.
+    chunk: Bytes,
+    /// The start of a frame whose rest has not come, its length field included.
+    partial: BytesMut,
+}
+
+impl FrameCutter {
+    /// Returns a cutter for frames of at most `limit` bytes, their length field aside.
+    pub fn new(limit: usize) -> FrameCutter {
+        FrameCutter { limit, chunk: Bytes::new(), partial: BytesMut::new() }
     }
-    if bytes == 0 {
-        return Err(WireError::Truncated { field: "type" });
+
+    /// Changes the limit for the frames from here on.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
     }
-    if buffer.len() - LENGTH_BYTES < bytes {
-        return Ok(None);
+
+    /// Adds the stream's next bytes.
+    ///
+    /// # Panics
+    ///
+    /// If [`FrameCutter::take_frame`] was not called until it returned `None` since the last push.
+    pub fn push(&mut self, chunk: Bytes) {
+        assert!(self.chunk.is_empty(), "{} bytes were not looked at yet", self.chunk.len());
+        self.chunk = chunk;
     }
-    buffer.advance(LENGTH_BYTES);
-    Ok(Some(buffer.split_to(bytes).freeze()))
+
+    /// Returns the next whole frame, or `None` until more is pushed.
+    ///
+    /// # Errors
+    ///
+    /// If a length is 0 or above the limit. The stream is of no use afterwards.
+    pub fn take_frame(&mut self) -> Result<Option<Bytes>, WireError> {
+        if self.partial.is_empty()
+            && let Some(bytes) = self.frame_bytes(&self.chunk)?
+            && self.chunk.len() - LENGTH_BYTES >= bytes
+        {
+            self.chunk.advance(LENGTH_BYTES);
+            return Ok(Some(self.chunk.split_to(bytes)));
+        }
+        self.fill_partial(LENGTH_BYTES);
+        let Some(bytes) = self.frame_bytes(&self.partial)? else {
+            return Ok(None);
+        };
+        self.fill_partial(LENGTH_BYTES + bytes);
+        if self.partial.len() < LENGTH_BYTES + bytes {
+            return Ok(None);
+        }
+        self.partial.advance(LENGTH_BYTES);
+        Ok(Some(self.partial.split().freeze()))
+    }
+
+    /// Moves bytes from the chunk until `partial` has `bytes` of them or the chunk is used up.
+    fn fill_partial(&mut self, bytes: usize) {
+        let missing = bytes.saturating_sub(self.partial.len()).min(self.chunk.len());
+        self.partial.extend_from_slice(&self.chunk.split_to(missing));
+    }
+
+    /// Returns what the length at the start of `bytes` says, once it is there.
+    fn frame_bytes(&self, bytes: &[u8]) -> Result<Option<usize>, WireError> {
+        let Some(length) = bytes.first_chunk::<LENGTH_BYTES>() else {
+            return Ok(None);
+        };
+        let length = u32::from_le_bytes(*length);
+        match usize::try_from(length).unwrap_or(usize::MAX) {
+            0 => Err(WireError::Truncated { field: "type" }),
+            bytes if bytes <= self.limit => Ok(Some(bytes)),
+            _ => Err(WireError::FrameTooLarge { bytes: u64::from(length), limit: self.limit as u64 }),
+        }
+    }
 }
 
 /// Writes one frame: small fields into one buffer, long payloads as chunks of their own, not copied.
@@ -251,10 +307,6 @@ mod tests {
 
     use super::*;
 
-    fn joined(chunks: &[Bytes]) -> BytesMut {
-        chunks.iter().flat_map(|chunk| chunk.iter().copied()).collect::<Vec<u8>>().as_slice().into()
-    }
-
     #[test]
     fn long_payloads_become_chunks_of_their_own_and_the_length_counts_them() {
         let long = Bytes::from(vec![7; COPY_BELOW_BYTES]);
@@ -267,9 +319,10 @@ mod tests {
         assert_eq!(chunks.iter().map(Bytes::len).collect::<Vec<_>>(), [9, 1024, 13, 1024, 4]);
         assert_eq!(chunks[1].as_ptr(), long.as_ptr(), "the payload was copied");
 
-        let mut buffer = joined(&chunks);
-        let mut fields = FrameReader::new(take_frame(&mut buffer, 4096).unwrap().unwrap());
-        assert!(buffer.is_empty());
+        let mut cutter = FrameCutter::new(4096);
+        cutter.push(Bytes::from(chunks.concat()));
+        let mut fields = FrameReader::new(cutter.take_frame().unwrap().unwrap());
+        assert_eq!(cutter.take_frame(), Ok(None));
         assert_eq!(fields.u8("type").unwrap(), 9);
         for expected in [&long[..], b"short", &long[..], b""] {
             assert_eq!(fields.counted("payload").unwrap(), expected);
@@ -277,19 +330,48 @@ mod tests {
         fields.finish().unwrap();
     }
 
+    /// However a stream is cut into chunks, the same frames come out; those within one chunk are not copied.
     #[test]
-    fn frames_are_taken_only_when_whole_and_refused_by_their_length_alone() {
-        let chunks = FrameWriter::new(1, 0).finish();
-        let whole = joined(&chunks);
-        for cut in 0..whole.len() {
-            let mut buffer = BytesMut::from(&whole[..cut]);
-            assert_eq!(take_frame(&mut buffer, 64), Ok(None));
-            assert_eq!(buffer.len(), cut, "an incomplete frame stays");
+    fn frames_come_out_of_every_cut() {
+        let frames: Vec<Bytes> = (1..6_u8).map(|n| Bytes::from(vec![n; usize::from(n) * 3])).collect();
+        let mut stream = BytesMut::new();
+        for frame in &frames {
+            stream.put_u32_le(count(frame.len()));
+            stream.extend_from_slice(frame);
         }
-        let mut huge = BytesMut::from(&u32::MAX.to_le_bytes()[..]);
-        let refused = WireError::FrameTooLarge { bytes: u64::from(u32::MAX), limit: 64 };
-        assert_eq!(take_frame(&mut huge, 64), Err(refused));
-        assert_eq!(take_frame(&mut BytesMut::from(&[0, 0, 0, 0][..]), 64), Err(WireError::Truncated { field: "type" }));
+        let stream = stream.freeze();
+        for step in 1..=stream.len() {
+            let mut cutter = FrameCutter::new(15);
+            let mut found = Vec::new();
+            for at in (0..stream.len()).step_by(step) {
+                let chunk = stream.slice(at..stream.len().min(at + step));
+                cutter.push(chunk.clone());
+                while let Some(frame) = cutter.take_frame().unwrap() {
+                    let shared = chunk.as_ptr_range().contains(&frame.as_ptr());
+                    assert!(shared || step < stream.len(), "copied without need");
+                    found.push(frame);
+                }
+            }
+            assert_eq!(found, frames, "in steps of {step}");
+        }
+    }
+
+    #[test]
+    fn frames_are_refused_by_their_length_alone() {
+        let refused = |length: u32| {
+            let mut cutter = FrameCutter::new(64);
+            let mut result = Ok(None);
+            for byte in length.to_le_bytes() {
+                assert_eq!(result, Ok(None));
+                cutter.push(Bytes::copy_from_slice(&[byte]));
+                result = cutter.take_frame();
+            }
+            result
+        };
+        assert_eq!(refused(64), Ok(None));
+        assert_eq!(refused(65), Err(WireError::FrameTooLarge { bytes: 65, limit: 64 }));
+        assert_eq!(refused(u32::MAX), Err(WireError::FrameTooLarge { bytes: u64::from(u32::MAX), limit: 64 }));
+        assert_eq!(refused(0), Err(WireError::Truncated { field: "type" }));
     }
 
     #[test]

@@ -432,5 +432,4 @@ fn read_certs(path: &Path, command: &'static str) -> Result<Vec<CertificateDer<'
 }
 
 #[cfg(test)]
-#[path = "tls_tests.rs"]
 mod tests;

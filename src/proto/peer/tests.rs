@@ -24,9 +24,10 @@ fn bytes_of(chunks: &[Bytes]) -> BytesMut {
 }
 
 fn through_the_wire(message: &PeerMessage) -> PeerMessage {
-    let mut buffer = bytes_of(&encode(message));
-    let frame = take_frame(&mut buffer, LIMIT).unwrap().unwrap();
-    assert!(buffer.is_empty());
+    let mut cutter = FrameCutter::new(LIMIT);
+    cutter.push(bytes_of(&encode(message)).freeze());
+    let frame = cutter.take_frame().unwrap().unwrap();
+    assert_eq!(cutter.take_frame(), Ok(None));
     decode(frame).unwrap()
 }
 
