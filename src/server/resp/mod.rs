@@ -20,9 +20,12 @@ mod listener;
 mod local;
 mod pipeline;
 mod raft_command;
+mod random_key;
 mod read;
 mod scan;
 mod table;
+#[cfg(test)]
+mod test_store;
 #[cfg(test)]
 mod tests;
 mod translate;
