@@ -181,7 +181,8 @@ impl Histogram {
         let mut total = 0;
         for (at, count) in self.0.counts.iter().enumerate() {
             total += count.load(Ordering::Relaxed);
-            let bound = self.0.bounds.get(at).map_or_else(|| "+Inf".to_owned(), |bound| bound.as_secs_f64().to_string());
+            let bound =
+                self.0.bounds.get(at).map_or_else(|| "+Inf".to_owned(), |bound| bound.as_secs_f64().to_string());
             write_sample(text, &format!("{name}_bucket"), &format!("{labels}{separator}le=\"{bound}\""), total);
         }
         // Not `as f64`: whole seconds and nine digits are exact.

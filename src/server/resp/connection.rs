@@ -317,6 +317,7 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.door.clients.remove(self.conversation.client.id);
+        self.door.count_connections();
     }
 }
 

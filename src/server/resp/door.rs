@@ -12,7 +12,7 @@ use super::connection::Taken;
 use super::scan::Cursors;
 use super::translate::{Bounds, KEY_BYTES_MAX};
 use crate::proto::resp::Limits;
-use crate::runtime::metrics::{Counter, Histogram, Registry};
+use crate::runtime::metrics::{Counter, Gauge, Histogram, Registry};
 use crate::runtime::{NodeStatus, Password};
 
 /// Bytes of one command, and of a connection's unread input.
@@ -103,6 +103,11 @@ impl Door {
         }
     }
 
+    /// Counts a connection that was opened or closed.
+    pub(super) fn count_connections(&self) {
+        self.counters.open_connections.set(self.clients.count() as u64);
+    }
+
     /// Returns how many connections may be open.
     pub(super) fn max_clients(&self) -> usize {
         self.max_clients.load(Ordering::Relaxed)
@@ -113,6 +118,7 @@ impl Door {
 #[derive(Debug)]
 pub(super) struct Counters {
     pub(super) connections: Counter,
+    pub(super) open_connections: Gauge,
     pub(super) refused_connections: Counter,
     pub(super) local_commands: Counter,
     pub(super) reads: Counter,
@@ -146,6 +152,7 @@ impl Counters {
         let latency = |class: &str| registry.histogram("kontiki_resp_latency_seconds", class, LATENCY);
         Counters {
             connections: registry.counter("kontiki_resp_connections_total", "", "RESP connections accepted."),
+            open_connections: registry.gauge("kontiki_resp_connections", "", "Open RESP connections."),
             refused_connections: registry.counter(
                 "kontiki_resp_refused_connections_total",
                 "",

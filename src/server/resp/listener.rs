@@ -76,6 +76,7 @@ fn begin(stream: TcpStream, door: &Arc<Door>, handle: &Handle) {
         refuse(&stream);
         return;
     };
+    door.count_connections();
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a RESP connection without TCP_NODELAY");
     }
