@@ -16,7 +16,7 @@ mod view;
 
 pub use event::{Actions, Apply, Clock, Event, Outgoing, PersistAction, RequestId, Waiter};
 pub use request::{Outcome, RequestError, WriteSession};
-pub use view::NodeView;
+pub use view::{MemberView, NodeView};
 
 use std::collections::BTreeMap;
 

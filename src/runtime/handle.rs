@@ -1,30 +1,43 @@
 //! The servers' side of a running node: connections that write and read, and a look at its state.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use parking_lot::RwLockReadGuard;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::kv::Store;
-use crate::node::{Outcome, RequestError, WriteSession};
+use crate::node::{Event, Outcome, RequestError, RequestId, WriteSession};
 
+use super::inbox::Input;
+use super::shared::Shared;
 use super::status::NodeStatus;
 
-/// A running node, as its doors see it. Cheap to clone; all methods may be called from any thread.
-#[derive(Clone)]
-pub struct Handle {
-    shared: Arc<Shared>,
-}
+/// The most unanswered writes of one connection.
+pub const WRITES_IN_FLIGHT_MAX: usize = 256;
 
-struct Shared {}
+/// A running node, as its doors see it. Cheap to clone; all methods may be called from any thread.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    pub(super) shared: Arc<Shared>,
+}
 
 /// One client connection's way into the node and back.
 ///
 /// - Writes of one connection take effect in the order of the calls.
 /// - Each call is answered by exactly one [`Completion`]; dropping the connection drops them and closes its session.
-/// - At most 256 writes may be unanswered; more are answered [`RequestError::Overloaded`].
-pub struct Connection {}
+/// - At most [`WRITES_IN_FLIGHT_MAX`] writes may be unanswered; more are answered [`RequestError::Overloaded`].
+#[derive(Debug)]
+pub struct Connection {
+    shared: Arc<Shared>,
+    id: u64,
+    writes_in_flight: usize,
+    refused: VecDeque<Completion>,
+    completions: UnboundedReceiver<Completion>,
+}
 
 /// The end of one request.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,55 +46,106 @@ pub struct Completion {
     pub number: u64,
     /// How it ended.
     pub outcome: Result<Outcome, RequestError>,
+    /// Whether it is one of the connection's writes in flight.
+    pub(super) is_write: bool,
 }
 
 impl Handle {
     /// Opens a connection to this node.
     pub fn connect(&self) -> Connection {
-        unimplemented!("the runtime is being built")
+        let id = self.shared.connections_opened.fetch_add(1, Ordering::Relaxed) + 1;
+        let (sender, completions) = unbounded_channel();
+        self.shared.inbox.push(Input::Opened { connection: id, completions: sender });
+        Connection { shared: Arc::clone(&self.shared), id, writes_in_flight: 0, refused: VecDeque::new(), completions }
     }
 
     /// Returns what the node says about itself; at most a tick old.
     pub fn status(&self) -> Arc<NodeStatus> {
-        unimplemented!("the runtime is being built")
+        Arc::new(self.shared.status())
     }
 
     /// Returns the state for reading. Linearizable only after [`Outcome::Readable`]. Hold it shortly: it stops apply.
     pub fn store(&self) -> RwLockReadGuard<'_, Store> {
-        unimplemented!("the runtime is being built")
+        self.shared.store.read()
     }
 
     /// Returns whether the node still recovers: its state must not be read, not even stale.
     pub fn is_loading(&self) -> bool {
-        unimplemented!("the runtime is being built")
+        self.shared.is_loading()
     }
 
     /// Returns whether the node is stopping: doors close what is idle.
     pub fn is_stopping(&self) -> bool {
-        unimplemented!("the runtime is being built")
+        self.shared.is_stopping.load(Ordering::Relaxed)
     }
 }
 
 impl Connection {
+    /// Returns the connection's number at this node.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
     /// Submits a write: an entry made by [`crate::proto::entry::encode`], header still blank.
     pub fn write(&mut self, number: u64, session: WriteSession, entry: BytesMut, deadline: Duration) {
-        let _ = (number, session, entry, deadline);
-        unimplemented!("the runtime is being built")
+        if self.writes_in_flight >= WRITES_IN_FLIGHT_MAX {
+            let outcome = Err(RequestError::Overloaded);
+            self.refused.push_back(Completion { number, outcome, is_write: false });
+            return;
+        }
+        self.writes_in_flight += 1;
+        let request = RequestId { connection: self.id, number, is_write: true };
+        let deadline_ms = self.shared.deadline_ms(deadline);
+        self.push(Event::Write { request, session, entry, deadline_ms });
     }
 
     /// Asks for the moment from which a read of the local state is linearizable.
     pub fn read(&mut self, number: u64, deadline: Duration) {
-        let _ = (number, deadline);
-        unimplemented!("the runtime is being built")
+        let request = RequestId { connection: self.id, number, is_write: false };
+        let deadline_ms = self.shared.deadline_ms(deadline);
+        self.push(Event::Read { request, deadline_ms });
     }
 
     /// Returns the next completion, in no particular order. Cancel-safe.
     pub async fn completed(&mut self) -> Completion {
-        unimplemented!("the runtime is being built")
+        if let Some(refused) = self.refused.pop_front() {
+            return refused;
+        }
+        match self.completions.recv().await {
+            Some(completion) => self.count(completion),
+            // The consensus thread is gone: the process is about to end, and nothing may be said about any request.
+            None => std::future::pending().await,
+        }
     }
 
     /// Returns a completion if one is there, without waiting.
     pub fn poll_completed(&mut self) -> Option<Completion> {
-        unimplemented!("the runtime is being built")
+        if let Some(refused) = self.refused.pop_front() {
+            return Some(refused);
+        }
+        let completion = self.completions.try_recv().ok()?;
+        Some(self.count(completion))
+    }
+
+    fn count(&mut self, completion: Completion) -> Completion {
+        self.writes_in_flight -= usize::from(completion.is_write);
+        completion
+    }
+
+    fn push(&self, event: Event) {
+        self.shared.inbox.push(Input::Event(event));
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.push(Event::Closed { connection: self.id });
+    }
+}
+
+impl Shared {
+    fn deadline_ms(&self, from_now: Duration) -> u64 {
+        let millis = (Instant::now() + from_now).saturating_duration_since(self.started).as_millis();
+        u64::try_from(millis).unwrap_or(u64::MAX)
     }
 }

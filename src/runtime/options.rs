@@ -99,19 +99,13 @@ impl Timing {
 /// Returns the id that a new cluster gets: the same on every node that was given the same lines, without talking.
 ///
 /// `cluster_name` is the one in the certificates. Addresses count as they are written.
-pub fn bootstrap_cluster_id(
-    cluster_name: &str,
-    initial_cluster: &BTreeMap<NodeId, String>,
-) -> u128 {
+pub fn bootstrap_cluster_id(cluster_name: &str, initial_cluster: &BTreeMap<NodeId, String>) -> u128 {
     xxh3_128(canonical_cluster(cluster_name, initial_cluster).as_bytes())
 }
 
 /// Returns the text that [`bootstrap_cluster_id`] hashes: `NAME|1=H:P,2=H:P,…` in the order of ids.
 pub fn canonical_cluster(cluster_name: &str, initial_cluster: &BTreeMap<NodeId, String>) -> String {
-    let members: Vec<String> = initial_cluster
-        .iter()
-        .map(|(id, address)| format!("{id}={address}"))
-        .collect();
+    let members: Vec<String> = initial_cluster.iter().map(|(id, address)| format!("{id}={address}")).collect();
     format!("{cluster_name}|{}", members.join(","))
 }
 
@@ -136,50 +130,22 @@ mod tests {
     #[test]
     fn default_timing_is_ten_milliseconds_a_tick() {
         let timing = Timing::from_millis(50, 500);
-        assert_eq!(
-            timing,
-            Timing {
-                tick: Duration::from_millis(10),
-                heartbeat_ticks: 5,
-                election_ticks: 50
-            }
-        );
+        assert_eq!(timing, Timing { tick: Duration::from_millis(10), heartbeat_ticks: 5, election_ticks: 50 });
     }
 
     #[test]
     fn fast_timing_never_has_a_tick_of_zero() {
         let timing = Timing::from_millis(1, 3);
-        assert_eq!(
-            timing,
-            Timing {
-                tick: Duration::from_millis(1),
-                heartbeat_ticks: 1,
-                election_ticks: 3
-            }
-        );
+        assert_eq!(timing, Timing { tick: Duration::from_millis(1), heartbeat_ticks: 1, election_ticks: 3 });
     }
 
     #[test]
     fn cluster_id_depends_on_name_and_list_only() {
-        let list = |pairs: &[(u64, &str)]| {
-            pairs
-                .iter()
-                .map(|(id, a)| (NodeId(*id), (*a).to_owned()))
-                .collect()
-        };
+        let list = |pairs: &[(u64, &str)]| pairs.iter().map(|(id, a)| (NodeId(*id), (*a).to_owned())).collect();
         let one: BTreeMap<_, _> = list(&[(1, "a:1"), (2, "b:2")]);
         let same: BTreeMap<_, _> = list(&[(2, "b:2"), (1, "a:1")]);
-        assert_eq!(
-            bootstrap_cluster_id("x", &one),
-            bootstrap_cluster_id("x", &same)
-        );
-        assert_ne!(
-            bootstrap_cluster_id("x", &one),
-            bootstrap_cluster_id("y", &one)
-        );
-        assert_ne!(
-            bootstrap_cluster_id("x", &one),
-            bootstrap_cluster_id("x", &list(&[(1, "a:1")]))
-        );
+        assert_eq!(bootstrap_cluster_id("x", &one), bootstrap_cluster_id("x", &same));
+        assert_ne!(bootstrap_cluster_id("x", &one), bootstrap_cluster_id("y", &one));
+        assert_ne!(bootstrap_cluster_id("x", &one), bootstrap_cluster_id("x", &list(&[(1, "a:1")])));
     }
 }

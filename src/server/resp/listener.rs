@@ -54,15 +54,17 @@ pub async fn serve(
                 }
             },
             _ = sweep.tick() => end_overdue(&door, Instant::now()),
-            stopped = shutdown.wait_for(|is_stopping| *is_stopping) => {
-                drop(stopped);
-                break;
-            }
+            () = stopping(&mut shutdown) => break,
         }
     }
     drop(listener);
     stop(&door).await;
     Ok(())
+}
+
+/// Waits for the stop, or for its sender to be gone.
+async fn stopping(shutdown: &mut watch::Receiver<bool>) {
+    let _told = shutdown.wait_for(|is_stopping| *is_stopping).await.is_ok();
 }
 
 /// Starts the task of a new connection, or refuses it.

@@ -1,0 +1,134 @@
+//! Outgoing messages on their way to the transport: payloads are read from the log, frames are encoded here.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::node::{Event, MemberView, NodeView, Outgoing};
+use crate::proto::peer::{self, ForwardOutcome, PeerMessage};
+use crate::raft::{Index, Message, NodeId};
+use crate::storage::{Journal, JournalError};
+use crate::transport::{NetworkError, PeerConfig, PeerEvent, PeerMember, PeerNetwork, Refusal};
+
+use super::inbox::Input;
+use super::options::FailureClass;
+use super::refusals::{Refusals, Standing};
+use super::shared::Shared;
+
+/// The peers of one node.
+pub(super) struct Network {
+    peers: PeerNetwork,
+}
+
+impl Network {
+    /// Starts the transport; what it hears goes to the inbox of `shared`.
+    pub(super) fn start(config: PeerConfig, shared: &Arc<Shared>) -> Result<Network, NetworkError> {
+        let heard = Arc::clone(shared);
+        let refusals = Mutex::new(Refusals::default());
+        let peers = PeerNetwork::start(config, move |event| on_event(&heard, &refusals, event))?;
+        Ok(Network { peers })
+    }
+
+    /// Tells the transport whom to expect now.
+    pub(super) fn on_membership(&self, view: &NodeView) {
+        self.peers.set_members(members_of(view));
+    }
+
+    /// Tells the transport the cluster's history.
+    pub(super) fn on_history(&self, history: u128) {
+        self.peers.set_history(history);
+    }
+
+    /// Sends everything a turn wants sent. What a peer's queue has no room for is dropped and counted there.
+    pub(super) fn send_all(&self, sends: Vec<(NodeId, Outgoing)>, journal: &Journal) -> Result<(), JournalError> {
+        for (to, outgoing) in sends {
+            let message = match outgoing {
+                Outgoing::Raft(message) => with_payloads(message, journal)?,
+                Outgoing::Forward { request, entry } => PeerMessage::Forward { request, entry },
+                Outgoing::ForwardEnded { request, outcome } => PeerMessage::ForwardReply { request, outcome },
+            };
+            self.send(to, &message);
+        }
+        Ok(())
+    }
+
+    /// Answers a forwarded write.
+    pub(super) fn reply(&self, to: NodeId, request: u64, outcome: ForwardOutcome) {
+        self.send(to, &PeerMessage::ForwardReply { request, outcome });
+    }
+
+    fn send(&self, to: NodeId, message: &PeerMessage) {
+        // A lost message is for the core and the front to send again; the transport counts it.
+        let _sent = self.peers.send(to, message.class(), peer::encode(message));
+    }
+
+    pub(super) fn stop(&self) {
+        self.peers.stop();
+    }
+}
+
+fn with_payloads(mut message: Message, journal: &Journal) -> Result<PeerMessage, JournalError> {
+    let mut payloads = Vec::new();
+    if let Message::Append { prev, entries, .. } = &mut message {
+        let mut index = prev.index;
+        for bytes in &mut entries.sizes {
+            index = index.next();
+            let payload = journal.payload(index)?;
+            // The core sizes the entries that it makes itself by estimate.
+            *bytes = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+            payloads.push(payload);
+        }
+    }
+    Ok(PeerMessage::Raft { message, payloads })
+}
+
+/// Returns whom the newest configuration names, as the transport wants to know it.
+pub(super) fn members_of(view: &NodeView) -> BTreeMap<NodeId, PeerMember> {
+    let member = |member: &MemberView| PeerMember { addr: member.peer_addr.clone(), storage_uuid: member.storage_uuid };
+    view.members.iter().map(|view| (view.id, member(view))).collect()
+}
+
+fn on_event(shared: &Shared, refusals: &Mutex<Refusals>, event: PeerEvent) {
+    match event {
+        PeerEvent::Message { from, message } => {
+            // Dropped when too much waits: whoever sent it sends it again.
+            let _taken = shared.inbox.offer(Event::Message { from, message });
+        }
+        PeerEvent::Connected { id, hello } => {
+            refusals.lock().on_accepted();
+            tracing::info!(peer = id.0, "peer connected");
+            let event = Event::PeerUp { id, storage_uuid: hello.storage_uuid, client_addr: hello.client_addr };
+            shared.inbox.push(Input::Event(event));
+        }
+        PeerEvent::Lost { id } => {
+            tracing::info!(peer = id.0, "peer lost");
+            shared.inbox.push(Input::Event(Event::PeerDown { id }));
+        }
+        PeerEvent::Refused { id, refusal } => on_refused(shared, refusals, id, &refusal),
+    }
+}
+
+fn on_refused(shared: &Shared, refusals: &Mutex<Refusals>, id: NodeId, refusal: &Refusal) {
+    tracing::warn!(peer = id.0, by = ?refusal.by, reason = ?refusal.reason, text = %refusal.text, "refused");
+    let me = shared.identity.node_id;
+    let standing = {
+        let view = shared.view.lock();
+        let voters = view.members.iter().filter(|member| member.voter && member.id.0 != me);
+        Standing { is_log_empty: view.last == Index(0), others: voters.map(|member| member.id).collect() }
+    };
+    if refusals.lock().is_final(id, refusal, &standing) {
+        let message = format!(
+            "node {me} is refused by node {id}: {}; if its data is lost, remove the member and add it again",
+            refusal.text
+        );
+        shared.fail(FailureClass::Identity, message);
+    }
+}
+
+impl fmt::Debug for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Network").finish_non_exhaustive()
+    }
+}

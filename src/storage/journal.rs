@@ -1,0 +1,135 @@
+//! The node's log: persist actions in, payloads out, and word when something is durable.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use kontiki_wal::{AppendError, Batch, NewEntry, Poisoned, ReadError, Stats, Wal};
+use thiserror::Error;
+
+use crate::node::PersistAction;
+use crate::raft::{HardState, Index};
+
+use super::lock::DirLock;
+
+/// Payloads shorter than this are copied into one buffer with their neighbours: a handle each would cost more.
+const COPY_BELOW_BYTES: usize = 4096;
+
+/// The log of one node, and the lock of its directory.
+#[derive(Debug)]
+pub struct Journal {
+    wal: Wal,
+    dir: PathBuf,
+    _lock: DirLock,
+}
+
+/// Why the log did not take an append, or lost something.
+#[derive(Debug, Error)]
+pub enum JournalError {
+    /// The append was refused.
+    #[error("log {}: {source}", dir.display())]
+    Append {
+        /// The log's directory.
+        dir: PathBuf,
+        /// Why.
+        source: AppendError,
+    },
+    /// An entry cannot be read.
+    #[error("log {}: entry {index}: {source}; run `kontiki-inspect verify {}`", dir.display(), dir.display())]
+    Read {
+        /// The log's directory.
+        dir: PathBuf,
+        /// The entry.
+        index: Index,
+        /// Why.
+        source: ReadError,
+    },
+}
+
+impl Journal {
+    pub(super) fn new(wal: Wal, dir: PathBuf, lock: DirLock) -> Journal {
+        Journal { wal, dir, _lock: lock }
+    }
+
+    /// Appends what the core wants persisted and calls `done` once it is durable, on the log's own thread.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError::Append`]: nothing was appended and `done` is never called.
+    pub fn append(
+        &self,
+        persist: &PersistAction,
+        done: impl FnOnce(Result<(), Poisoned>) + Send + 'static,
+    ) -> Result<(), JournalError> {
+        let entries: Vec<NewEntry<'_>> = persist
+            .entries
+            .iter()
+            .map(|(index, term, payload)| NewEntry {
+                index: kontiki_wal::Index(index.0),
+                term: kontiki_wal::Term(term.0),
+                payload,
+            })
+            .collect();
+        let batch = Batch {
+            hard_state: persist.hard_state.map(to_log),
+            truncate_from: persist.truncate_from.map(|index| kontiki_wal::Index(index.0)),
+            entries: &entries,
+            may_use_reserve: false,
+        };
+        let end = self.wal.append(&batch).map_err(|source| JournalError::Append { dir: self.dir.clone(), source })?;
+        self.wal.on_durable(end, done);
+        Ok(())
+    }
+
+    /// Returns the payload of one entry, in place.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError::Read`] if the entry is not there or is damaged.
+    pub fn entry(&self, index: Index) -> Result<kontiki_wal::Entry, JournalError> {
+        self.wal.entry(kontiki_wal::Index(index.0)).map_err(|source| JournalError::Read {
+            dir: self.dir.clone(),
+            index,
+            source,
+        })
+    }
+
+    /// Returns the payload of one entry for a socket: copied if short, else in place.
+    ///
+    /// # Errors
+    ///
+    /// Like [`Journal::entry`].
+    pub fn payload(&self, index: Index) -> Result<Bytes, JournalError> {
+        let entry = self.entry(index)?;
+        if entry.len() < COPY_BELOW_BYTES {
+            return Ok(Bytes::copy_from_slice(&entry));
+        }
+        Ok(Bytes::from_owner(entry))
+    }
+
+    /// Returns the log's directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Returns figures about the log.
+    pub fn stats(&self) -> Stats {
+        self.wal.stats()
+    }
+
+    /// Syncs everything and marks the log's end, so that the next start finds it whole.
+    ///
+    /// # Errors
+    ///
+    /// If a sync failed, now or before.
+    pub fn close(&self) -> Result<(), Poisoned> {
+        self.wal.clone().close()
+    }
+}
+
+fn to_log(hard_state: HardState) -> kontiki_wal::HardState {
+    kontiki_wal::HardState {
+        term: kontiki_wal::Term(hard_state.term.0),
+        vote: hard_state.vote.map_or(0, |node| node.0),
+        commit: kontiki_wal::Index(hard_state.commit.0),
+    }
+}
