@@ -11,6 +11,7 @@ mod any_node;
 mod cluster_command;
 mod kills;
 mod native;
+mod redis_replies;
 mod refusals;
 mod signals;
 mod sync_error;

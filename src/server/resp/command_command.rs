@@ -50,7 +50,10 @@ fn details(spec: &Spec) -> Value {
         Value::Set(categories(spec)),
         Value::Set(Vec::new()),
         Value::Set(key_specification(spec).into_iter().collect()),
-        Value::Array(spec.subcommands.iter().map(details).collect()),
+        match spec.subcommands {
+            [] => Value::Set(Vec::new()),
+            some => Value::Array(some.iter().map(details).collect()),
+        },
     ])
 }
 

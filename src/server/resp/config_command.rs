@@ -31,12 +31,19 @@ fn parameters(door: &Door) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// `CONFIG GET pattern …`
+/// `CONFIG GET pattern …`. A parameter asked for by its name is called as it was asked for, in whatever case.
 pub(super) fn get(patterns: &[Bytes], door: &Door) -> Value {
-    let patterns: Vec<Vec<u8>> = patterns.iter().map(|pattern| pattern.to_ascii_lowercase()).collect();
-    let is_wanted = |name: &str| patterns.iter().any(|pattern| glob_matches(pattern, name.as_bytes()));
-    let found = parameters(door).into_iter().filter(|(name, _)| is_wanted(name));
-    Value::Map(found.map(|(name, value)| (Value::text(name), Value::text(value))).collect())
+    let found = parameters(door).into_iter().filter_map(|(name, value)| {
+        let exact = patterns.iter().find(|pattern| pattern.eq_ignore_ascii_case(name.as_bytes()));
+        let is_matched = || patterns.iter().any(|pattern| glob_matches(&pattern.to_ascii_lowercase(), name.as_bytes()));
+        let shown = match exact {
+            Some(asked) => Value::Bulk(asked.clone()),
+            None if is_matched() => Value::text(name),
+            None => return None,
+        };
+        Some((shown, Value::text(value)))
+    });
+    Value::Map(found.collect())
 }
 
 /// `CONFIG SET parameter value …`: all or nothing. Only `maxclients` can change while a node runs.

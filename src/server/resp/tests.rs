@@ -191,7 +191,7 @@ fn answers_are_those_of_redis() {
         ("CLIENT GETNAME", "$1\r\nx\r\n"),
         ("AUTH default x", "+OK\r\n"),
         ("CONFIG GET foo", "*0\r\n"),
-        ("CONFIG GET maxclients SAVE", "*4\r\n$10\r\nmaxclients\r\n$1\r\n2\r\n$4\r\nsave\r\n$0\r\n\r\n"),
+        ("CONFIG GET maxclients save", "*4\r\n$10\r\nmaxclients\r\n$1\r\n2\r\n$4\r\nsave\r\n$0\r\n\r\n"),
         ("COMMAND GETKEYS MSET a 1 b 2", "*2\r\n$1\r\na\r\n$1\r\nb\r\n"),
         (
             "COMMAND INFO get foo",
@@ -209,7 +209,7 @@ fn answers_are_those_of_redis() {
         ("CONFIG GET save", "%1\r\n$4\r\nsave\r\n$0\r\n\r\n"),
         (
             "COMMAND INFO ping",
-            "*1\r\n*10\r\n$4\r\nping\r\n:-1\r\n~1\r\n+fast\r\n:0\r\n:0\r\n:0\r\n~2\r\n+@fast\r\n+@connection\r\n~0\r\n~0\r\n*0\r\n",
+            "*1\r\n*10\r\n$4\r\nping\r\n:-1\r\n~1\r\n+fast\r\n:0\r\n:0\r\n:0\r\n~2\r\n+@fast\r\n+@connection\r\n~0\r\n~0\r\n~0\r\n",
         ),
         ("RESET", "+RESET\r\n"),
         ("CLIENT GETNAME", "$-1\r\n"),
