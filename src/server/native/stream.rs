@@ -223,7 +223,7 @@ impl Stream {
     }
 
     fn complete(&mut self, completion: Completion) {
-        let Completion { number, outcome } = completion;
+        let Completion { number, outcome, .. } = completion;
         let Some(waiting) = self.waiting.remove(&number) else {
             return tracing::error!(number, "the node ended a call that was not under way");
         };
