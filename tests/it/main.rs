@@ -9,6 +9,7 @@ mod harness;
 
 mod any_node;
 mod cluster_command;
+mod damage;
 mod kills;
 mod native;
 mod redis_replies;
