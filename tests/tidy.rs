@@ -354,6 +354,25 @@ fn links_in_the_docs_resolve() {
     tell(breaches);
 }
 
+/// Files of the house that the docs name exist: `src/kv/store.rs` in backticks is a promise too.
+#[test]
+fn files_that_the_docs_name_exist() {
+    let folders = ["src/", "wal/", "snapshot/", "tools/", "tests/", "benches/", "docs/", "examples/", ".ci/"];
+    let mut breaches = Vec::new();
+    for page in files(&[".md"]) {
+        let text = fs::read_to_string(&page).unwrap();
+        for (at, line) in text.lines().enumerate() {
+            for word in line.split('`').skip(1).step_by(2) {
+                let names_a_file = folders.iter().any(|folder| word.starts_with(folder)) && !word.contains([' ', '*']);
+                if names_a_file && !root().join(word).exists() {
+                    breaches.push(format!("{}:{}: no {word}", name_of(&page), at + 1));
+                }
+            }
+        }
+    }
+    tell(breaches);
+}
+
 fn file_has_no_anchor(page: &Path, anchor: &str) -> bool {
     let slug = |heading: &str| -> String {
         let kept = heading.trim_start_matches('#').trim().to_lowercase();
