@@ -47,7 +47,7 @@ pub fn json(value: &impl Serialize) -> Result<(), Failure> {
 }
 
 /// Returns `value` as JSON in one line.
-pub(crate) fn to_json(value: &impl Serialize) -> String {
+pub fn to_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("our own structs have string keys and no failing serializers")
 }
 

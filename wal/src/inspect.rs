@@ -231,6 +231,14 @@ impl LogDir {
     /// # Errors
     /// The file system's, as text with the file; a log of a later format. Damage is not an error here.
     pub fn open(dir: &Path) -> Result<LogDir, OpenError> {
+        LogDir::open_watched(dir, |_, _| {})
+    }
+
+    /// As [`LogDir::open`]. `watch` hears again and again how many bytes of how many were read.
+    ///
+    /// # Errors
+    /// As [`LogDir::open`].
+    pub fn open_watched(dir: &Path, mut watch: impl FnMut(u64, u64)) -> Result<LogDir, OpenError> {
         let dir = log_dir(dir);
         let failed = |source| OpenError::Io { context: format!("reading {}", dir.display()), source };
         let chain = plan(candidates(&dir).map_err(failed)?, None)?;
@@ -244,16 +252,24 @@ impl LogDir {
             reported: Vec::new(),
             slots: Vec::new(),
         };
-        look.replay_all().map_err(failed)?;
+        look.replay_all(&mut watch).map_err(failed)?;
         Ok(look)
     }
 
-    fn replay_all(&mut self) -> io::Result<()> {
+    fn replay_all(&mut self, watch: &mut impl FnMut(u64, u64)) -> io::Result<()> {
         let chain = std::mem::take(&mut self.chain);
+        // Twice: what a record is worth is known only when the largest mark is.
+        let total = 2 * self.segment_bytes * chain.live.len() as u64;
+        let mut read = 0;
+        let mut note = |bytes: &[u8]| {
+            read += bytes.len() as u64;
+            watch(read, total);
+        };
         for (number, (candidate, header)) in chain.live.iter().enumerate() {
             let bytes = read_slot(&candidate.file, self.segment_bytes)?;
             let successor = chain.live.get(number + 1).map(|(_, header)| header);
             self.replay.slot(header, &candidate.file, &bytes, successor);
+            note(&bytes);
         }
         let judged = self.replay.finish(&chain);
         (self.fatal, self.reported) = (judged.fatal, judged.reported);
@@ -263,6 +279,7 @@ impl LogDir {
             let state = if successor.is_some() { SlotState::Sealed } else { SlotState::Active };
             let report = self.report_live(candidate, header, state, &bytes, successor);
             self.slots.push(report);
+            note(&bytes);
         }
         for (candidate, header) in &chain.free {
             let state = if header.is_some() { SlotState::Free } else { SlotState::Prepared };
@@ -285,8 +302,7 @@ impl LogDir {
         report.durable_mark = Some(header.durable.max(header.prev_end));
         let damaged = self.fatal.iter().any(|damage| damage.file == candidate.file);
         let mut verdict = if damaged { Verdict::Corrupt } else { Verdict::Ok };
-        let durable = self.durable();
-        walk_all(header, &candidate.file, bytes, successor, durable, |record, payload| {
+        walk_all(header, &candidate.file, bytes, successor, self.bounds(), |record, payload| {
             verdict = verdict.max(record.verdict);
             if !record.header_crc_ok || record.verdict == Verdict::Torn {
                 return;
@@ -315,6 +331,11 @@ impl LogDir {
     /// Returns the largest position that is known to have been acknowledged.
     pub fn durable(&self) -> Lsn {
         self.replay.durable
+    }
+
+    fn bounds(&self) -> Bounds {
+        let torn = self.replay.torn.as_ref().map_or(Lsn(u64::MAX), |torn| torn.lsn);
+        Bounds { durable: self.replay.durable, torn }
     }
 
     /// Returns the newest hard state that the log holds.
@@ -346,7 +367,7 @@ impl LogDir {
             let bytes = read_slot(&candidate.file, self.segment_bytes)?;
             let successor = self.chain.live.get(number + 1).map(|(_, header)| header);
             let mut go_on = true;
-            walk_all(header, &candidate.file, &bytes, successor, self.durable(), |record, payload| {
+            walk_all(header, &candidate.file, &bytes, successor, self.bounds(), |record, payload| {
                 go_on = go_on && see(record, payload);
             });
             if !go_on {
@@ -525,22 +546,31 @@ fn read_up_to(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// What parts a log into acknowledged, not known to be, and dropped at the next start.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    durable: Lsn,
+    torn: Lsn,
+}
+
 /// Walks through one segment to its very end, over damage too, and reports each record.
 fn walk_all(
     header: &SegmentHeader,
     file: &Path,
     bytes: &[u8],
     successor: Option<&SegmentHeader>,
-    durable: Lsn,
+    bounds: Bounds,
     mut see: impl FnMut(&RecordReport, &[u8]),
 ) {
     let limit = successor.map(|next| next.prev_end.0.saturating_sub(header.lsn(0).0));
     let mut walk = Walk::new(header, bytes, limit);
-    let below = durable.0.saturating_sub(header.lsn(0).0);
+    let below = bounds.durable.0.saturating_sub(header.lsn(0).0);
     loop {
         let (at, link) = (walk.offset(), walk.link());
         let step = walk.step();
         let verdict = match step.judge(at, None, below, link) {
+            // A good record of a batch whose end is missing goes with its batch.
+            None if header.lsn(at) >= bounds.torn => Verdict::Torn,
             None => Verdict::Ok,
             Some(ScanVerdict::Corrupt { .. }) => Verdict::Corrupt,
             Some(ScanVerdict::Torn { .. }) => Verdict::Torn,
