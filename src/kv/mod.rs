@@ -17,4 +17,6 @@ pub use reply::{CommandError, Reply};
 pub use store::{Input, Limits, Store};
 
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 mod script_tests;
