@@ -4,6 +4,7 @@ mod command;
 mod execute;
 mod glob;
 mod hash;
+mod key;
 mod query;
 mod reply;
 mod rows;

@@ -8,6 +8,7 @@ use std::ops::Bound;
 use bytes::{Bytes, BytesMut};
 
 use super::hash::{RowHasher, RowKind, Sum, appended_value_hash, value_hash};
+use super::key::Key;
 
 /// The deadline of a row that has none.
 const NEVER: u64 = u64::MAX;
@@ -27,8 +28,8 @@ pub(super) struct Row {
 /// Every row there is.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
-    rows: BTreeMap<Box<[u8]>, Row>,
-    deadlines: BTreeSet<(u64, Box<[u8]>)>,
+    rows: BTreeMap<Key, Row>,
+    deadlines: BTreeSet<(u64, Key)>,
     sum: Sum,
 }
 
@@ -92,7 +93,7 @@ impl Rows {
             (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
         };
         let range = (!is_crossed).then(|| self.rows.range::<[u8], _>((start, end)));
-        range.into_iter().flatten().map(|(key, row)| (&**key, row))
+        range.into_iter().flatten().map(|(key, row)| (key.as_bytes(), row))
     }
 
     /// Writes one row, whether it is there or not.
@@ -140,8 +141,8 @@ impl Rows {
     pub(super) fn expire(&mut self, time_ms: u64) {
         while self.next_deadline().is_some_and(|deadline_ms| deadline_ms <= time_ms) {
             let Some((_, key)) = self.deadlines.pop_first() else { return };
-            let Some(row) = self.rows.remove(&key) else { panic!("the deadline of {key:?} has no row") };
-            self.sum.remove(row.hash(&key));
+            let Some(row) = self.rows.remove(key.as_bytes()) else { panic!("the deadline of {key:?} has no row") };
+            self.sum.remove(row.hash(key.as_bytes()));
         }
     }
 
@@ -150,7 +151,7 @@ impl Rows {
             return;
         }
         if old_ms != NEVER {
-            let was_there = self.deadlines.remove(&(old_ms, Box::from(key)));
+            let was_there = self.deadlines.remove(&(old_ms, Key::from(key)));
             assert!(was_there, "the row {key:?} had deadline {old_ms}, the deadlines did not");
         }
         if new_ms != NEVER {
@@ -164,7 +165,7 @@ impl Rows {
         let mut sum = Sum::default();
         for (key, row) in &self.rows {
             assert_eq!(row.value_hash, value_hash(&row.value), "value hash of {key:?}");
-            sum.add(row.hash(key));
+            sum.add(row.hash(key.as_bytes()));
         }
         let with_deadline = self.rows.values().filter(|row| row.deadline_ms != NEVER).count();
         assert_eq!(with_deadline, self.deadlines.len());
