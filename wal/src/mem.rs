@@ -78,6 +78,11 @@ impl MemDisk {
         self.state.lock().syncs
     }
 
+    /// Returns how many slots there are.
+    pub fn slots_made(&self) -> usize {
+        self.state.lock().slots.len()
+    }
+
     /// Cuts the power: `fate` decides for each sector that was stored since the last sync. Open logs must be dropped.
     pub fn crash(&self, mut fate: impl FnMut(SlotId, usize) -> Fate) {
         for (&id, content) in &mut self.state.lock().slots {
@@ -118,6 +123,17 @@ impl MemDisk {
         match bytes {
             Some(stable) => drop(state.slots.insert(id, Content { stable, ..Content::default() })),
             None => drop(state.slots.remove(&id)),
+        }
+    }
+
+    /// Stores what differs in `bytes` from a slot's content, as if a log had stored it and not synced it.
+    pub fn store_unsynced(&self, id: SlotId, bytes: &[u8]) {
+        if let Some(content) = self.state.lock().slots.get_mut(&id) {
+            for (sector, new) in bytes.chunks_exact(SECTOR).enumerate() {
+                if content.stable[sector * SECTOR..(sector + 1) * SECTOR] != *new {
+                    content.dirty.insert(sector, new.to_vec());
+                }
+            }
         }
     }
 

@@ -194,7 +194,12 @@ impl<D: Disk> Opener<D> {
             salt,
             ..SegmentHeader::default()
         };
-        let segment = Segment { slot: spare.slot, header, end: DATA_START, header_stored: false };
+        // One after the other, and both before the first record: a crash in between leaves what is told from a damaged log.
+        for copy in [HeaderCopy::Head, HeaderCopy::Tail] {
+            let stored = spare.slot.write_header(copy, &header.encode()).and_then(|()| spare.slot.sync());
+            failed(|| format!("writing the header of {}", self.disk.name(spare.slot.id()).display()), stored)?;
+        }
+        let segment = Segment { slot: spare.slot, header, end: DATA_START, header_stored: true };
         let recovery = Recovery {
             created: true,
             hard_state: HardState::default(),

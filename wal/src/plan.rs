@@ -37,10 +37,9 @@ impl Candidate {
         }
     }
 
-    /// Returns whether nothing was ever stored here, as far as the places looked at tell.
+    /// Returns whether no log was ever begun here: the header's copy and the first record are stored only after the header is durable.
     pub fn is_blank(&self) -> bool {
-        let blank = |copy: &Result<SegmentHeader, HeaderFault>| matches!(copy, Err(HeaderFault::Blank));
-        blank(&self.head) && blank(&self.tail) && self.first.iter().all(|&byte| byte == 0)
+        matches!(self.tail, Err(HeaderFault::Blank)) && self.first.iter().all(|&byte| byte == 0)
     }
 
     fn damage(&self, offset: u64, why: DamageKind) -> Damage {
@@ -186,7 +185,7 @@ impl Chain {
             return None;
         }
         // Name the file whose header is lost, if there is just one that can be it.
-        let mut headless = self.free.iter().filter(|(candidate, header)| header.is_none() && !candidate.is_blank());
+        let mut headless = self.free.iter().filter(|(found, header)| header.is_none() && !found.is_blank());
         let file = headless.next().map_or(candidate, |(candidate, _)| candidate);
         Some(Damage {
             index: Some(oldest.base.index),
