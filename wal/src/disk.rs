@@ -1,9 +1,10 @@
-//! The seam to storage: slot files of a fixed size. Two implementors: [`crate::fs::FsDisk`] and [`crate::mem::MemDisk`].
+//! The seam to storage: slot files of a fixed size. Two implementors: [`crate::fs::FsDisk`] and
+//! [`crate::mem::MemDisk`].
 
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
 
-use crate::format::HEADER_BLOCK;
+use crate::format::{HEADER_BLOCK, HEADER_LEN};
 
 /// Names a slot file of a log. It says nothing about its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,7 +52,8 @@ pub trait Disk {
     /// The file system's.
     fn open(&self, id: SlotId, segment_bytes: u64) -> io::Result<Self::Slot>;
 
-    /// Makes a slot of zeros, or completes one that a crash left shorter. When this returns, its bytes and its name are durable.
+    /// Makes a slot of zeros, or completes one that a crash left shorter. When this returns, its bytes and its name
+    /// are durable.
     ///
     /// # Errors
     /// The file system's; after one the slot is not there. A full disk is `StorageFull` or `QuotaExceeded`.
@@ -63,8 +65,8 @@ pub trait Disk {
 
 /// An open slot file. Clones are handles of the same slot.
 ///
-/// Bytes below the published offset never change within one life of the slot: `store` refuses them, and only `recycle`, which demands
-/// that no view and no other handle is left, begins the next life.
+/// Bytes below the published offset never change within one life of the slot: `store` refuses them, and only
+/// `recycle`, which demands that no view and no other handle is left, begins the next life.
 pub trait Slot: Clone {
     /// Bytes of the slot that stay readable, and stay what they are, while the view lives.
     type View: AsRef<[u8]> + Clone;
@@ -103,7 +105,7 @@ pub trait Slot: Clone {
     ///
     /// # Errors
     /// The file system's.
-    fn write_header(&self, copy: HeaderCopy, block: &[u8; HEADER_BLOCK as usize]) -> io::Result<()>;
+    fn write_header(&self, copy: HeaderCopy, block: &[u8; HEADER_LEN]) -> io::Result<()>;
 
     /// Makes everything stored before this call durable, by fdatasync.
     ///
@@ -123,7 +125,7 @@ pub trait Slot: Clone {
     /// The file system's.
     fn warm(&self) -> io::Result<()>;
 
-    /// Ends this life of the slot: nothing is published any more. Returns `false`, and does nothing, while a view or another handle is
-    /// left.
+    /// Ends this life of the slot: nothing is published any more. Returns `false`, and does nothing, while a view or
+    /// another handle is left.
     fn recycle(&mut self) -> bool;
 }

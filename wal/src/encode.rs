@@ -3,13 +3,13 @@
 use std::io::IoSlice;
 
 use crate::format::{
-    FLAG_FIRST, FLAG_LAST, Kind, RECORD_HEADER, RecordHeader, encode_hard_state, narrow, padding, payload_crc,
+    FLAG_FIRST, FLAG_LAST, Kind, RECORD_LEN, RecordHeader, encode_hard_state, narrow, padding, payload_crc,
     record_bytes,
 };
 use crate::types::{Batch, HardState, Index, Term};
 
 /// The zeros behind every store.
-static ZEROS: [u8; RECORD_HEADER as usize] = [0; RECORD_HEADER as usize];
+static ZEROS: [u8; RECORD_LEN] = [0; RECORD_LEN];
 
 /// Where the next record goes and what it links to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Cursor {
     }
 
     /// Returns the header of a record at the cursor, and moves the cursor behind the record.
-    pub(crate) fn header(&mut self, record: &NewRecord<'_>) -> [u8; RECORD_HEADER as usize] {
+    pub(crate) fn header(&mut self, record: &NewRecord<'_>) -> [u8; RECORD_LEN] {
         let header = RecordHeader {
             payload_crc: payload_crc(&[record.payload]),
             link: self.link,
@@ -91,7 +91,8 @@ pub(crate) struct BatchRecords<'a> {
 }
 
 impl<'a> BatchRecords<'a> {
-    /// `hard_state` must be the encoding of the batch's hard state, if it has one; `truncate` its truncation and the term before it.
+    /// `hard_state` must be the encoding of the batch's hard state, if it has one; `truncate` its truncation and the
+    /// term before it.
     pub(crate) fn new(
         batch: Batch<'a>,
         hard_state: &'a [u8; 16],

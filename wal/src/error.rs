@@ -52,7 +52,8 @@ pub enum DamageKind {
     },
     /// The record is good but its content contradicts what came before.
     Order,
-    /// One of the two copies of the segment header is bad. The other one serves: reported, and rewritten by the next header write.
+    /// One of the two copies of the segment header is bad. The other one serves: reported, and rewritten by the next
+    /// header write.
     HeaderCopy,
     /// Both copies of the segment header are bad.
     Header(HeaderFault),

@@ -12,6 +12,12 @@ pub const HEADER_BLOCK: u64 = 4096;
 pub const DATA_START: u64 = HEADER_BLOCK;
 /// The bytes of a record's header.
 pub const RECORD_HEADER: u64 = 32;
+/// [`HEADER_BLOCK`] as a length in memory.
+pub const HEADER_LEN: usize = 4096;
+/// [`RECORD_HEADER`] as a length in memory.
+pub const RECORD_LEN: usize = 32;
+const MARK_LEN: usize = 32;
+const ALIGN_LEN: usize = 8;
 /// Records begin at multiples of this.
 pub const ALIGN: u64 = 8;
 /// The smallest slot.
@@ -47,9 +53,12 @@ const CHECKED: usize = 252;
 
 const _: () = assert!(DATA_START.is_multiple_of(ALIGN) && RECORD_HEADER.is_multiple_of(ALIGN));
 const _: () = assert!(SEGMENT_BYTES_MAX / ALIGN <= u32::MAX as u64 + 1);
+const _: () = assert!(HEADER_LEN as u64 == HEADER_BLOCK && RECORD_LEN as u64 == RECORD_HEADER);
+const _: () = assert!(MARK_LEN as u64 == MARK_PAYLOAD as u64 && ALIGN_LEN as u64 == ALIGN);
 const _: () = assert!(SEGMENT_BYTES_MIN > 4 * HEADER_BLOCK);
 
-/// What a segment header says. Both copies say the same, but for the moment in which they are rewritten one after the other.
+/// What a segment header says. Both copies say the same, but for the moment in which they are rewritten one after the
+/// other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SegmentHeader {
     /// The log this segment belongs to.
@@ -116,8 +125,8 @@ impl fmt::Display for HeaderFault {
 
 impl SegmentHeader {
     /// Returns the block as it is stored. The checked part lies in one sector, so a sector-atomic disk cannot tear it.
-    pub fn encode(&self) -> Box<[u8; HEADER_BLOCK as usize]> {
-        let mut block = Box::new([0; HEADER_BLOCK as usize]);
+    pub fn encode(&self) -> Box<[u8; HEADER_LEN]> {
+        let mut block = Box::new([0; HEADER_LEN]);
         let mut out = Out { bytes: &mut block[..], at: 0 };
         out.put(&MAGIC);
         out.put(&FORMAT_VERSION.to_le_bytes());
@@ -228,8 +237,8 @@ pub enum Kind {
     HardState = 2,
     /// Drops the entries from `index` on; `term` is that of the entry before. No payload.
     Truncate = 3,
-    /// The entries up to (`index`, `term`) are in a snapshot. With [`FLAG_RESET`] the log continues after it. The payload, of up to 64
-    /// bytes, is the embedder's.
+    /// The entries up to (`index`, `term`) are in a snapshot. With [`FLAG_RESET`] the log continues after it. The
+    /// payload, of up to 64 bytes, is the embedder's.
     Snapshot = 4,
     /// Closes a sync batch: see [`Mark`].
     Mark = 5,
@@ -239,7 +248,8 @@ pub enum Kind {
     Pad = 7,
     /// Begins the log's continuation after a recovery: a payload of a nonce (u64) and its own position (u64).
     Reopen = 8,
-    /// Replaces the damaged entry (`index`, `term`) at a position: the payload is that position (u64), then the entry's payload.
+    /// Replaces the damaged entry (`index`, `term`) at a position: the payload is that position (u64), then the
+    /// entry's payload.
     Repair = 9,
 }
 
@@ -299,8 +309,8 @@ pub struct RecordHeader {
 
 impl RecordHeader {
     /// Returns the header as stored at `offset` in a segment with `salt`, and its checksum.
-    pub fn encode(&self, salt: u32, offset: u64) -> ([u8; RECORD_HEADER as usize], u32) {
-        let mut bytes = [0; RECORD_HEADER as usize];
+    pub fn encode(&self, salt: u32, offset: u64) -> ([u8; RECORD_LEN], u32) {
+        let mut bytes = [0; RECORD_LEN];
         bytes[4..8].copy_from_slice(&self.payload_crc.to_le_bytes());
         bytes[8..12].copy_from_slice(&self.link.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.length.to_le_bytes());
@@ -315,7 +325,7 @@ impl RecordHeader {
     }
 
     /// Reads the fields without checking them; `None` when the kind is unknown.
-    pub fn decode(bytes: &[u8; RECORD_HEADER as usize]) -> Option<RecordHeader> {
+    pub fn decode(bytes: &[u8; RECORD_LEN]) -> Option<RecordHeader> {
         let mut input = In { bytes, at: 4 };
         Some(RecordHeader {
             payload_crc: input.u32(),
@@ -340,9 +350,9 @@ impl RecordHeader {
     }
 }
 
-/// Returns the checksum of a record header: over its bytes 4..32, seeded with the segment's salt and the record's place, so that a record
-/// is valid only where it was written, in that life of the slot.
-pub fn header_crc(bytes: &[u8; RECORD_HEADER as usize], salt: u32, offset: u64) -> u32 {
+/// Returns the checksum of a record header: over its bytes 4..32, seeded with the segment's salt and the record's
+/// place, so that a record is valid only where it was written, in that life of the slot.
+pub fn header_crc(bytes: &[u8; RECORD_LEN], salt: u32, offset: u64) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(salt ^ narrow(offset / ALIGN));
     hasher.update(&bytes[4..]);
     hasher.finalize()
@@ -362,7 +372,7 @@ pub fn payload_crc(parts: &[&[u8]]) -> u32 {
 
 /// Returns the zeros that pad a payload of this length.
 pub fn padding(length: usize) -> &'static [u8] {
-    &[0; ALIGN as usize][..length.wrapping_neg() % to_usize(ALIGN)]
+    &[0; ALIGN_LEN][..length.wrapping_neg() % to_usize(ALIGN)]
 }
 
 /// Returns the bytes of a record with a payload of this length.
@@ -385,8 +395,8 @@ pub struct Mark {
 
 impl Mark {
     /// Returns the payload as stored.
-    pub fn encode(&self) -> [u8; MARK_PAYLOAD as usize] {
-        let mut bytes = [0; MARK_PAYLOAD as usize];
+    pub fn encode(&self) -> [u8; MARK_LEN] {
+        let mut bytes = [0; MARK_LEN];
         let mut out = Out { bytes: &mut bytes, at: 0 };
         for number in [self.position.0, self.durable.0, self.vote, self.commit.0] {
             out.put(&number.to_le_bytes());
@@ -410,7 +420,8 @@ impl Mark {
     }
 }
 
-/// The payload of a seal: what comes next. May be followed by one `u32` per entry of the segment (its offset / 8), none today.
+/// The payload of a seal: what comes next. May be followed by one `u32` per entry of the segment (its offset / 8),
+/// none today.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seal {
     /// The sequence of the next segment.

@@ -1,4 +1,5 @@
-//! Slots as real files: one mapping for small stores and all reads of entries, `pwritev` for large stores, `fdatasync`.
+//! Slots as real files: one mapping for small stores and all reads of entries, `pwritev` for large stores,
+//! `fdatasync`.
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
@@ -10,10 +11,11 @@ use std::sync::Arc;
 use rustix::fs::Advice;
 
 use crate::disk::{Disk, HeaderCopy, Slot, SlotId};
-use crate::format::{DATA_START, HEADER_BLOCK, to_usize};
+use crate::format::{DATA_START, HEADER_BLOCK, HEADER_LEN, to_usize};
 use crate::mmap::Mapping;
 
-/// Stores of at least this many bytes go through `pwritev`: above it one system call costs less than a page fault per 4 KiB.
+/// Stores of at least this many bytes go through `pwritev`: above it one system call costs less than a page fault per
+/// 4 KiB.
 pub const VECTORED_BYTES_MIN: usize = 16 * 1024;
 
 /// How many parts one `pwritev` takes (`IOV_MAX`).
@@ -43,7 +45,8 @@ impl FsDisk {
         Ok(FsDisk { dir: dir.to_path_buf(), stores_mapped })
     }
 
-    /// Returns whether small stores go through the mapping here; not on copy-on-write file systems, where an overwrite allocates.
+    /// Returns whether small stores go through the mapping here; not on copy-on-write file systems, where an
+    /// overwrite allocates.
     pub fn stores_mapped(&self) -> bool {
         self.stores_mapped
     }
@@ -62,7 +65,8 @@ impl FsDisk {
     }
 
     fn fill(&self, file: &File, from: u64, segment_bytes: u64) -> io::Result<()> {
-        // 4 KiB at a time, so that the cache holds single pages: a large folio would be written back whole at every sync.
+        // 4 KiB at a time, so that the cache holds single pages: a large folio would be written back whole at every
+        // sync.
         let zeros = [0; 4096];
         let mut at = from / 4096 * 4096;
         while at < segment_bytes {
@@ -74,7 +78,8 @@ impl FsDisk {
     }
 }
 
-/// Returns whether an overwrite of written blocks needs no allocation on this file system, so that a store can never fail for space.
+/// Returns whether an overwrite of written blocks needs no allocation on this file system, so that a store can never
+/// fail for space.
 fn overwrites_in_place(dir: &File) -> io::Result<bool> {
     const EXT: u64 = 0xEF53;
     const XFS: u64 = 0x5846_5342;
@@ -133,7 +138,8 @@ impl Disk for FsDisk {
         let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
         let filled = file.metadata().and_then(|found| self.fill(&file, found.len(), segment_bytes));
         if let Err(error) = filled {
-            // A half-made slot would hold the space that others now need. Should this fail too, the next start completes the slot.
+            // A half-made slot would hold the space that others now need. Should this fail too, the next start
+            // completes the slot.
             drop(std::fs::remove_file(&path));
             return Err(error);
         }
@@ -210,7 +216,7 @@ impl Slot for FsSlot {
         Ok(FsView { slot: Arc::clone(&self.0), offset, len })
     }
 
-    fn write_header(&self, copy: HeaderCopy, block: &[u8; HEADER_BLOCK as usize]) -> io::Result<()> {
+    fn write_header(&self, copy: HeaderCopy, block: &[u8; HEADER_LEN]) -> io::Result<()> {
         self.0.file.write_all_at(block, copy.offset(self.0.segment_bytes))
     }
 

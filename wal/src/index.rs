@@ -11,8 +11,8 @@ const BLOCK: u64 = 4096;
 /// The places and terms of the live entries.
 ///
 /// - `before` is the entry before the first; the log is empty when `last == before.index`.
-/// - Block `i` of `blocks` holds the offsets (in units of 8 bytes) of entries `(first_block + i) * BLOCK ..`; the last one is filled
-///   only as far as the log goes.
+/// - Block `i` of `blocks` holds the offsets (in units of 8 bytes) of entries `(first_block + i) * BLOCK ..`; the
+///   last one is filled only as far as the log goes.
 /// - `segments` and `terms` are sorted by first index; their first element covers the first entry.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EntryIndex {

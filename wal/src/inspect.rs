@@ -1,7 +1,7 @@
 //! Looks into a log from outside: read-only, with plain reads, on a live or a damaged directory.
 //!
-//! Takes no lock and writes nothing. Numbers that come from damaged bytes are never trusted. On a live directory the newest batch may be
-//! seen half-written, and so look torn; `durable` tells.
+//! Takes no lock and writes nothing. Numbers that come from damaged bytes are never trusted. On a live directory the
+//! newest batch may be seen half-written, and so look torn; `durable` tells.
 
 use std::fs::File;
 use std::io;
@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use crate::disk::{HeaderCopy, SlotId};
 use crate::error::{DamageKind, OpenError};
 use crate::format::{
-    DATA_START, HEADER_BLOCK, HeaderFault, Kind, RECORD_HEADER, RecordHeader, SegmentHeader, decode_hard_state,
-    to_usize,
+    DATA_START, HEADER_BLOCK, HEADER_LEN, HeaderFault, Kind, RECORD_LEN, RecordHeader, SegmentHeader,
+    decode_hard_state, to_usize,
 };
 use crate::plan::{Candidate, Chain, plan};
 use crate::recover::Replay;
@@ -343,7 +343,8 @@ impl LogDir {
         self.replay.hard_state
     }
 
-    /// Returns the range of the entries that are live: first and last index; the last is below the first when there is none.
+    /// Returns the range of the entries that are live: first and last index; the last is below the first when there
+    /// is none.
     pub fn entries(&self) -> (Index, Index) {
         (self.replay.index.first(), self.replay.index.last())
     }
@@ -358,7 +359,8 @@ impl LogDir {
         &self.dir
     }
 
-    /// Calls `see` for each record of the log in order, with its payload, damaged places included. Stops when `see` returns `false`.
+    /// Calls `see` for each record of the log in order, with its payload, damaged places included. Stops when `see`
+    /// returns `false`.
     ///
     /// # Errors
     /// The file system's.
@@ -516,8 +518,8 @@ fn candidates(dir: &Path) -> io::Result<Vec<Candidate>> {
 
 fn candidate(id: SlotId, path: PathBuf, length: u64) -> io::Result<Candidate> {
     let file = File::open(&path)?;
-    let mut block = [0; HEADER_BLOCK as usize];
-    let mut first = [0; RECORD_HEADER as usize];
+    let mut block = [0; HEADER_LEN];
+    let mut first = [0; RECORD_LEN];
     read_up_to(&file, 0, &mut block)?;
     read_up_to(&file, DATA_START, &mut first)?;
     let head = SegmentHeader::decode(&block);
@@ -603,7 +605,7 @@ fn walk_all(
     }
 }
 
-fn raw_at(bytes: &[u8], at: u64) -> [u8; RECORD_HEADER as usize] {
+fn raw_at(bytes: &[u8], at: u64) -> [u8; RECORD_LEN] {
     bytes.get(to_usize(at)..).and_then(|rest| rest.first_chunk()).copied().unwrap_or_default()
 }
 
@@ -638,7 +640,7 @@ impl Place<'_> {
         }
     }
 
-    fn damaged(&self, raw: [u8; RECORD_HEADER as usize], guess: Option<RecordHeader>) -> RecordReport {
+    fn damaged(&self, raw: [u8; RECORD_LEN], guess: Option<RecordHeader>) -> RecordReport {
         let stored = u32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]]);
         RecordReport {
             file: self.file.to_path_buf(),

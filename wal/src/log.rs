@@ -1,6 +1,8 @@
-//! The log without threads and clocks: append, truncate, purge, read. [`crate::Wal`] runs it on real files; a simulator drives it directly.
+//! The log without threads and clocks: append, truncate, purge, read. [`crate::Wal`] runs it on real files; a
+//! simulator drives it directly.
 //!
-//! The caller loops: `append`…, then [`Log::begin_sync`], run the job, [`Log::finish_sync`]; what is below [`Log::durable`] is safe.
+//! The caller loops: `append`…, then [`Log::begin_sync`], run the job, [`Log::finish_sync`]; what is below
+//! [`Log::durable`] is safe.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -10,8 +12,8 @@ use crate::disk::{Disk, Slot};
 use crate::encode::{BatchRecords, Cursor, NewRecord, batch_bytes, hard_state_payload, terminate};
 use crate::error::{AppendError, Damage, DamageKind, Poisoned, PurgeError, ReadError};
 use crate::format::{
-    DATA_START, FLAG_FIRST, FLAG_LAST, FLAG_RESET, Kind, MARK_BYTES, RECORD_HEADER, RecordHeader, SEAL_BYTES, Seal,
-    SegmentHeader, TERMINATOR, header_crc, record_bytes, to_usize,
+    DATA_START, FLAG_FIRST, FLAG_LAST, FLAG_RESET, Kind, MARK_BYTES, RECORD_HEADER, RECORD_LEN, RecordHeader,
+    SEAL_BYTES, Seal, SegmentHeader, TERMINATOR, header_crc, record_bytes, to_usize,
 };
 use crate::index::{EntryIndex, Place};
 use crate::options::Options;
@@ -124,7 +126,7 @@ impl<S: Slot> Located<S> {
             ReadError::Damaged(Box::new(Damage { file, offset: self.offset, lsn, index, term, why }))
         };
         let head = self.slot.view(self.offset, RECORD_HEADER).map_err(failed)?;
-        let raw: &[u8; RECORD_HEADER as usize] = head.as_ref().first_chunk().expect("as long as asked for");
+        let raw: &[u8; RECORD_LEN] = head.as_ref().first_chunk().expect("as long as asked for");
         let computed = header_crc(raw, self.salt, self.offset);
         let stored = u32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]]);
         let header = RecordHeader::decode(raw).filter(|_| stored == computed);
@@ -225,8 +227,8 @@ impl<D: Disk> Log<D> {
         Ok(self.written())
     }
 
-    /// Declares that everything up to `upto` is in a snapshot that is durable: those entries are gone at once, their slots as soon as this
-    /// is durable and whole slots hold nothing else.
+    /// Declares that everything up to `upto` is in a snapshot that is durable: those entries are gone at once, their
+    /// slots as soon as this is durable and whole slots hold nothing else.
     ///
     /// Returns the position that must be durable for slots to be freed, or `None` if nothing was there to purge.
     ///
@@ -244,7 +246,8 @@ impl<D: Disk> Log<D> {
         Ok(Some(self.written()))
     }
 
-    /// Drops every entry: the log goes on after `last`, the last entry of a snapshot that came from elsewhere and is durable.
+    /// Drops every entry: the log goes on after `last`, the last entry of a snapshot that came from elsewhere and is
+    /// durable.
     ///
     /// # Errors
     /// See [`AppendError`]. A reset below what is purged is refused.
@@ -422,7 +425,8 @@ impl<D: Disk> Log<D> {
         self.poisoned.clone().map_or(Ok(()), Err)
     }
 
-    /// Checks that a batch continues the log. Returns the truncation with the term of the entry before it, if there is anything to drop.
+    /// Checks that a batch continues the log. Returns the truncation with the term of the entry before it, if there
+    /// is anything to drop.
     fn check(&self, batch: &Batch<'_>) -> Result<Option<(Index, Term)>, AppendError> {
         if let Some(new) = batch.hard_state {
             let old = self.hard_state;

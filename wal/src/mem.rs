@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::disk::{Disk, HeaderCopy, Slot, SlotId};
-use crate::format::{DATA_START, HEADER_BLOCK, to_usize};
+use crate::format::{DATA_START, HEADER_BLOCK, HEADER_LEN, to_usize};
 
 /// The bytes that a disk writes as one.
 pub const SECTOR: usize = 512;
@@ -68,7 +68,8 @@ impl MemDisk {
         self.state.lock().capacity = slots;
     }
 
-    /// Lets the `n`-th sync from now on fail (1 is the next): its sectors are then lost although reads still show them.
+    /// Lets the `n`-th sync from now on fail (1 is the next): its sectors are then lost although reads still show
+    /// them.
     pub fn fail_sync_in(&self, n: Option<u64>) {
         self.state.lock().fail_sync_in = n;
     }
@@ -282,7 +283,7 @@ impl Slot for MemSlot {
         })
     }
 
-    fn write_header(&self, copy: HeaderCopy, block: &[u8; HEADER_BLOCK as usize]) -> io::Result<()> {
+    fn write_header(&self, copy: HeaderCopy, block: &[u8; HEADER_LEN]) -> io::Result<()> {
         self.with(|content| {
             let offset = copy.offset(content.stable.len() as u64);
             content.store(to_usize(offset), block);

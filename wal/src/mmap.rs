@@ -2,13 +2,14 @@
 //!
 //! The contract, cited by the blocks below:
 //!
-//! - **M1** The mapping is `len` bytes, lives as long as `Mapping`, and its file is never shortened: slot files are never truncated
-//!   (only whole files are ever made), and the log holds the lock of its directory. Should the medium fail a read, the kernel raises
-//!   SIGBUS, which is an end of the process and no memory error.
+//! - **M1** The mapping is `len` bytes, lives as long as `Mapping`, and its file is never shortened: slot files are
+//!   never truncated (only whole files are ever made), and the log holds the lock of its directory. Should the medium
+//!   fail a read, the kernel raises SIGBUS, which is an end of the process and no memory error.
 //! - **M2** Only `store` writes through the mapping, one call at a time (`storing`), and only at or above `published`.
-//! - **M3** Only `slice` reads through the mapping, and only below `published`; those bytes change no more while a borrow lives:
-//!   `published` goes back in `recycle` alone, which takes `&mut self`. Nobody else may write the file (the log's directory lock; header
-//!   blocks are written through the file, and are outside of what can be published).
+//! - **M3** Only `slice` reads through the mapping, and only below `published`; those bytes change no more while a
+//!   borrow lives: `published` goes back in `recycle` alone, which takes `&mut self`. Nobody else may write the file
+//!   (the log's directory lock; header blocks are written through the file, and are outside of what can be
+//!   published).
 #![allow(unsafe_code, reason = "the contract above; everything else in the crate is safe")]
 
 use std::fs::File;
@@ -58,7 +59,8 @@ impl Mapping {
         for part in parts {
             // SAFETY: M1 — `at` is within the mapping, by the assertion above.
             let target = unsafe { self.raw.as_mut_ptr().add(at) };
-            // SAFETY: M1, M2 — in bounds; nobody else stores, nobody reads at or above `published`, so nothing overlaps.
+            // SAFETY: M1, M2 — in bounds; nobody else stores, nobody reads at or above `published`, so nothing
+            // overlaps.
             unsafe { std::ptr::copy_nonoverlapping(part.as_ptr(), target, part.len()) };
             at += part.len();
         }

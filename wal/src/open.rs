@@ -7,7 +7,7 @@ use crate::disk::{Disk, HeaderCopy, Slot, SlotId};
 use crate::encode::Cursor;
 use crate::error::{AppendError, Damage, DamageKind, OpenError};
 use crate::format::{
-    DATA_START, HEADER_BLOCK, HeaderFault, Kind, MARK_BYTES, OLD_SALTS, RECORD_HEADER, REOPEN_BYTES, SEAL_BYTES,
+    DATA_START, HEADER_LEN, HeaderFault, Kind, MARK_BYTES, OLD_SALTS, RECORD_LEN, REOPEN_BYTES, SEAL_BYTES,
     SegmentHeader, TERMINATOR, encode_reopen, segment_bytes_ok, to_usize,
 };
 use crate::index::EntryIndex;
@@ -23,7 +23,8 @@ use crate::types::{EntryMeta, HardState, Index, LogId, Lsn};
 /// What opening found.
 #[derive(Clone, Debug)]
 pub struct Recovery {
-    /// Whether there was nothing, and a new log was made. Whoever knows that a log was here before must then refuse it.
+    /// Whether there was nothing, and a new log was made. Whoever knows that a log was here before must then refuse
+    /// it.
     pub created: bool,
     /// The newest hard state.
     pub hard_state: HardState,
@@ -52,9 +53,9 @@ pub struct Recovery {
 /// # Errors
 /// The file system's.
 pub(crate) fn read_candidate<D: Disk>(disk: &D, slot: &D::Slot, length: u64) -> io::Result<Candidate> {
-    let mut head = [0; HEADER_BLOCK as usize];
-    let mut first = [0; RECORD_HEADER as usize];
-    let mut tail = [0; HEADER_BLOCK as usize];
+    let mut head = [0; HEADER_LEN];
+    let mut first = [0; RECORD_LEN];
+    let mut tail = [0; HEADER_LEN];
     slot.read(0, &mut head)?;
     slot.read(DATA_START, &mut first)?;
     slot.read(HeaderCopy::Tail.offset(length), &mut tail)?;
@@ -65,9 +66,9 @@ pub(crate) fn read_candidate<D: Disk>(disk: &D, slot: &D::Slot, length: u64) -> 
 
 /// A slot that has not the length of one: only its beginning is looked at.
 pub(crate) fn odd_candidate<D: Disk>(disk: &D, id: SlotId, length: u64) -> io::Result<Candidate> {
-    let mut bytes = [0; (DATA_START + RECORD_HEADER) as usize];
+    let mut bytes = [0; HEADER_LEN + RECORD_LEN];
     disk.peek(id, &mut bytes)?;
-    let (head, first) = bytes.split_at(HEADER_BLOCK as usize);
+    let (head, first) = bytes.split_at(HEADER_LEN);
     let first = *first.first_chunk().expect("as long as a record header");
     let tail = Err(HeaderFault::Blank);
     Ok(Candidate { id, file: disk.name(id), length, head: SegmentHeader::decode(head), tail, first })
@@ -85,10 +86,11 @@ fn failed<T>(context: impl FnOnce() -> String, result: io::Result<T>) -> Result<
 }
 
 impl<D: Disk> Log<D> {
-    /// Opens the log on a disk, making it if the disk is empty. `seed` feeds the salts and nonces: it should not repeat.
+    /// Opens the log on a disk, making it if the disk is empty. `seed` feeds the salts and nonces: it should not
+    /// repeat.
     ///
-    /// Syncs every slot and forgets the cached bytes of the newest before reading, so that it judges the medium. When this returns, a
-    /// reopen record is durable: what was dropped can never come back.
+    /// Syncs every slot and forgets the cached bytes of the newest before reading, so that it judges the medium. When
+    /// this returns, a reopen record is durable: what was dropped can never come back.
     ///
     /// # Errors
     /// See [`OpenError`]. Acknowledged data that is damaged is an error that names the place.
@@ -125,7 +127,8 @@ impl<D: Disk> Opener<D> {
     fn plan(&self) -> Result<Chain, OpenError> {
         let identity = self.options.identity();
         let chain = plan(self.candidates()?, Some(&identity))?;
-        // The newest segment is where a failed sync of an earlier process may have left the cache lying: ask the medium.
+        // The newest segment is where a failed sync of an earlier process may have left the cache lying: ask the
+        // medium.
         let Some((newest, _)) = chain.live.last() else { return Ok(chain) };
         let slot = self.slot(newest.id).expect("it was read");
         failed(|| format!("dropping the cache of {}", newest.file.display()), slot.drop_cache())?;
@@ -194,7 +197,8 @@ impl<D: Disk> Opener<D> {
             salt,
             ..SegmentHeader::default()
         };
-        // One after the other, and both before the first record: a crash in between leaves what is told from a damaged log.
+        // One after the other, and both before the first record: a crash in between leaves what is told from a
+        // damaged log.
         for copy in [HeaderCopy::Head, HeaderCopy::Tail] {
             let stored = spare.slot.write_header(copy, &header.encode()).and_then(|()| spare.slot.sync());
             failed(|| format!("writing the header of {}", self.disk.name(spare.slot.id()).display()), stored)?;
@@ -256,7 +260,8 @@ impl<D: Disk> Opener<D> {
         self.assemble(chain, replay, judged.reported, segments)
     }
 
-    /// After a seal the next segment's headers must be there if anything in it was acknowledged. Both lost: look for its marks.
+    /// After a seal the next segment's headers must be there if anything in it was acknowledged. Both lost: look for
+    /// its marks.
     fn headless_successor(
         &self,
         chain: &Chain,
@@ -341,7 +346,8 @@ fn append_failed(error: AppendError) -> OpenError {
 }
 
 impl<D: Disk> Log<D> {
-    /// Makes a reopen record with a fresh nonce durable, so that the chain differs from anything that was dropped here.
+    /// Makes a reopen record with a fresh nonce durable, so that the chain differs from anything that was dropped
+    /// here.
     fn reopen(&mut self) -> Result<(), OpenError> {
         let nonce = self.salts.next();
         let payload = encode_reopen(nonce, self.written());

@@ -9,7 +9,8 @@ use crate::plan::Identity;
 /// How a log is opened. [`Options::default`] suits but for the identity.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The bytes of a slot file: a power of two from 64 KiB to 2 GiB. A log keeps the size it was made with, whatever is asked later.
+    /// The bytes of a slot file: a power of two from 64 KiB to 2 GiB. A log keeps the size it was made with, whatever
+    /// is asked later.
     pub segment_bytes: u64,
     /// The log's own id; a directory with another one is refused.
     pub log_uuid: u128,
@@ -51,8 +52,8 @@ impl Options {
         (self.segment_bytes / 2).min(self.batch_bytes_max() - 1024)
     }
 
-    /// Returns the most bytes that one batch may take, counting for each entry its payload rounded up to 8 bytes and 32 bytes more, and 64
-    /// bytes for a hard state and a truncation together.
+    /// Returns the most bytes that one batch may take, counting for each entry its payload rounded up to 8 bytes and
+    /// 32 bytes more, and 64 bytes for a hard state and a truncation together.
     pub fn batch_bytes_max(&self) -> u64 {
         self.segment_bytes - HEADER_BLOCK - DATA_START - MARK_BYTES - SEAL_BYTES - TERMINATOR
     }

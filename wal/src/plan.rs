@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::disk::SlotId;
 use crate::error::{Damage, DamageKind, OpenError};
-use crate::format::{HeaderFault, RECORD_HEADER, SegmentHeader};
+use crate::format::{HeaderFault, RECORD_LEN, SegmentHeader};
 use crate::types::{LogId, Lsn};
 
 /// What is known of one slot file before its records are read.
@@ -21,7 +21,7 @@ pub struct Candidate {
     /// The copy at its end.
     pub tail: Result<SegmentHeader, HeaderFault>,
     /// The bytes where its first record begins.
-    pub first: [u8; RECORD_HEADER as usize],
+    pub first: [u8; RECORD_LEN],
 }
 
 impl Candidate {
@@ -37,7 +37,8 @@ impl Candidate {
         }
     }
 
-    /// Returns whether no log was ever begun here: the header's copy and the first record are stored only after the header is durable.
+    /// Returns whether no log was ever begun here: the header's copy and the first record are stored only after the
+    /// header is durable.
     pub fn is_blank(&self) -> bool {
         matches!(self.tail, Err(HeaderFault::Blank)) && self.first.iter().all(|&byte| byte == 0)
     }

@@ -1,7 +1,7 @@
 //! Rebuilds the log from its segments' bytes, one after the other, oldest first. Pure; it writes nothing.
 //!
-//! Whole batches are kept or dropped. An invalid record below the largest durable position that any valid header or mark names was
-//! acknowledged: damage. At or above it is a torn tail.
+//! Whole batches are kept or dropped. An invalid record below the largest durable position that any valid header or
+//! mark names was acknowledged: damage. At or above it is a torn tail.
 
 use std::path::{Path, PathBuf};
 

@@ -14,8 +14,8 @@
 
 use crate::error::DamageKind;
 use crate::format::{
-    ALIGN, DATA_START, Kind, MARK_PAYLOAD, Mark, RECORD_HEADER, RecordHeader, SegmentHeader, header_crc, payload_crc,
-    to_usize,
+    ALIGN, DATA_START, Kind, MARK_PAYLOAD, Mark, RECORD_HEADER, RECORD_LEN, RecordHeader, SegmentHeader, header_crc,
+    payload_crc, to_usize,
 };
 use crate::types::Lsn;
 
@@ -92,8 +92,9 @@ pub enum Verdict {
 }
 
 impl Step<'_> {
-    /// Judges what was found at `at`, with acknowledged data up to `durable`; the table at the top of this file. `batch` is where a
-    /// batch without its last record begins, if one is open. `None` for a good record: that is no end.
+    /// Judges what was found at `at`, with acknowledged data up to `durable`; the table at the top of this file.
+    /// `batch` is where a batch without its last record begins, if one is open. `None` for a good record: that is no
+    /// end.
     pub fn judge(&self, at: u64, batch: Option<u64>, durable: u64, link: Option<u32>) -> Option<Verdict> {
         let why = match *self {
             Step::Record(record) if record.payload_ok() => return None,
@@ -132,8 +133,8 @@ pub struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// Begins at the first record. `bytes` is the slot from its first byte on; the walk ends at the slot's limit, or at `limit` if that
-    /// is known to be where the segment ends.
+    /// Begins at the first record. `bytes` is the slot from its first byte on; the walk ends at the slot's limit, or
+    /// at `limit` if that is known to be where the segment ends.
     pub fn new(header: &'a SegmentHeader, bytes: &'a [u8], limit: Option<u64>) -> Walk<'a> {
         let room = header.limit().min(bytes.len() as u64);
         let limit = limit.map_or(room, |limit| limit.clamp(DATA_START, room.max(DATA_START)));
@@ -221,7 +222,7 @@ impl<'a> Walk<'a> {
         Mark::decode(record.payload, self.header.lsn(at))
     }
 
-    fn raw(&self, at: u64) -> Option<&'a [u8; RECORD_HEADER as usize]> {
+    fn raw(&self, at: u64) -> Option<&'a [u8; RECORD_LEN]> {
         let in_room = at + RECORD_HEADER <= self.limit;
         in_room.then(|| self.bytes[to_usize(at)..].first_chunk()).flatten()
     }
@@ -243,7 +244,8 @@ impl<'a> Walk<'a> {
         Some(Scanned { offset, header, check, payload, payload_computed: crc32fast::hash(padded) })
     }
 
-    /// Reads the header here without trusting it: what a damaged record may have been. Its payload's checksum says whether to believe it.
+    /// Reads the header here without trusting it: what a damaged record may have been. Its payload's checksum says
+    /// whether to believe it.
     pub fn guess(&self) -> Option<RecordHeader> {
         let header = RecordHeader::decode(self.raw(self.offset)?)?;
         let end = self.offset + header.bytes();

@@ -5,7 +5,7 @@ use std::io;
 
 use crate::disk::{Disk, HeaderCopy, Slot};
 use crate::error::Poisoned;
-use crate::format::{HEADER_BLOCK, Kind, Mark, OLD_SALTS, SegmentHeader};
+use crate::format::{HEADER_LEN, Kind, Mark, OLD_SALTS, SegmentHeader};
 use crate::log::{Log, Segment};
 use crate::pool::Spare;
 use crate::types::{LogId, Lsn};
@@ -38,7 +38,7 @@ impl SyncState {
     }
 }
 
-type Block = Box<[u8; HEADER_BLOCK as usize]>;
+type Block = Box<[u8; HEADER_LEN]>;
 
 enum Effect<S> {
     Header(S, HeaderCopy, Block),
@@ -59,7 +59,8 @@ enum Purpose {
 }
 
 impl<S: Slot> SyncJob<S> {
-    /// Does the work. After an error nothing is known but that the log must end: hand the result to [`Log::finish_sync`] either way.
+    /// Does the work. After an error nothing is known but that the log must end: hand the result to
+    /// [`Log::finish_sync`] either way.
     ///
     /// # Errors
     /// The first failure of the file system.
@@ -112,7 +113,8 @@ impl<D: Disk> Log<D> {
         self.begin_marked(Some(content)).map(Some)
     }
 
-    /// Returns the sync of a bare mark, which covers the last batch; `None` if a mark or the headers cover it already. For quiet moments.
+    /// Returns the sync of a bare mark, which covers the last batch; `None` if a mark or the headers cover it
+    /// already. For quiet moments.
     ///
     /// # Errors
     /// When the log is poisoned.
@@ -146,8 +148,8 @@ impl<D: Disk> Log<D> {
         Ok(SyncJob { effects, target: self.written(), purpose: Purpose::Batch { marked: durable, content } })
     }
 
-    /// Returns the rewrite of the header copies, one after the other, with the durable position at the log's end; `None` if they name it,
-    /// or if something is not durable. For quiet moments, and before closing.
+    /// Returns the rewrite of the header copies, one after the other, with the durable position at the log's end;
+    /// `None` if they name it, or if something is not durable. For quiet moments, and before closing.
     ///
     /// # Errors
     /// When the log is poisoned.
@@ -177,7 +179,8 @@ impl<D: Disk> Log<D> {
         Ok(Some(SyncJob { effects, target: durable, purpose: Purpose::Headers }))
     }
 
-    /// Takes the result of a job: moves the durable position, or poisons the log for good. Frees the slots that purging emptied.
+    /// Takes the result of a job: moves the durable position, or poisons the log for good. Frees the slots that
+    /// purging emptied.
     ///
     /// # Errors
     /// When the job failed, or the log was poisoned meanwhile.

@@ -60,8 +60,8 @@ pub struct Batch<'a> {
     pub truncate_from: Option<Index>,
     /// The entries to append, in order.
     pub entries: &'a [NewEntry<'a>],
-    /// Whether the batch may use the reserve when the disk is full: for no-op and configuration entries, and what a follower needs up
-    /// to them. A batch without entries always may.
+    /// Whether the batch may use the reserve when the disk is full: for no-op and configuration entries, and what a
+    /// follower needs up to them. A batch without entries always may.
     pub may_use_reserve: bool,
 }
 

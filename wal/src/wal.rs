@@ -1,7 +1,7 @@
 //! The log on real files with its threads: many appenders, one sync lane, one preparer of slots.
 //!
-//! The lane is a right, not a thread: whoever waits while nobody syncs runs the sync himself, which saves a lone writer two thread hops. The
-//! lane's thread syncs for callbacks, runs them, and writes what quiet moments want.
+//! The lane is a right, not a thread: whoever waits while nobody syncs runs the sync himself, which saves a lone
+//! writer two thread hops. The lane's thread syncs for callbacks, runs them, and writes what quiet moments want.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -186,7 +186,8 @@ impl<D: SharedDisk> Wal<D> {
         &self.handle.shared
     }
 
-    /// Appends a batch, whole or not at all, and returns the position that must be durable for it to be. Not durable yet.
+    /// Appends a batch, whole or not at all, and returns the position that must be durable for it to be. Not durable
+    /// yet.
     ///
     /// Waits while too many bytes are unsynced, or while the next slot is being made.
     ///
@@ -223,8 +224,8 @@ impl<D: SharedDisk> Wal<D> {
 
     /// Calls `f` once everything below `upto` is on the disk, or the log is poisoned.
     ///
-    /// Calls come in the order of the requests, from the log's own thread, or from this one if nothing is left to wait for. `f` must not
-    /// block, and must not wait for the log.
+    /// Calls come in the order of the requests, from the log's own thread, or from this one if nothing is left to
+    /// wait for. `f` must not block, and must not wait for the log.
     pub fn on_durable(&self, upto: Lsn, f: impl FnOnce(Result<(), Poisoned>) + Send + 'static) {
         let shared = self.shared();
         let mut state = shared.state.lock();
@@ -280,8 +281,8 @@ impl<D: SharedDisk> Wal<D> {
         self.shared().state.lock().log.options().clone()
     }
 
-    /// Drops the entries up to `upto`, which must be in a durable snapshot. Slots are freed once this is durable; returns the position
-    /// for that, or `None` if there was nothing to drop.
+    /// Drops the entries up to `upto`, which must be in a durable snapshot. Slots are freed once this is durable;
+    /// returns the position for that, or `None` if there was nothing to drop.
     ///
     /// # Errors
     /// See [`PurgeError`].
@@ -320,7 +321,8 @@ impl<D: SharedDisk> Wal<D> {
         stats
     }
 
-    /// Stops cleanly: everything is durable and covered by both header copies when this returns. Other handles then find the log closed.
+    /// Stops cleanly: everything is durable and covered by both header copies when this returns. Other handles then
+    /// find the log closed.
     ///
     /// # Errors
     /// When the log is poisoned.

@@ -1,7 +1,8 @@
-//! Every flipped bit, every prefix, every subset of lost sectors, slots that vanish or come back: nothing acknowledged is lost in silence.
+//! Every flipped bit, every prefix, every subset of lost sectors, slots that vanish or come back: nothing
+//! acknowledged is lost in silence.
 //!
-//! Each test states the property anew: what is recovered is the acknowledged prefix plus possibly what was not acknowledged; anything less
-//! is reported.
+//! Each test states the property anew: what is recovered is the acknowledged prefix plus possibly what was not
+//! acknowledged; anything less is reported.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, missing_docs, unreachable_pub, reason = "test code")]
 
 mod common;
@@ -14,7 +15,8 @@ use kontiki_wal::{Batch, DamageKind, HardState, Index, NewEntry, OpenError, Opti
 
 const SLOT: SlotId = SlotId(0);
 
-/// A small log in one slot: entries of several sizes, a vote, a truncation, several syncs. Returns its entries and where it ends.
+/// A small log in one slot: entries of several sizes, a vote, a truncation, several syncs. Returns its entries and
+/// where it ends.
 fn small_log(disk: &MemDisk) -> (Vec<(u64, Vec<u8>)>, HardState, u64) {
     let (mut log, _) = open(disk, 1).unwrap();
     append(&mut log, 1, 1, b"one");
@@ -58,7 +60,7 @@ fn every_flipped_bit_of_a_settled_log_is_reported_or_harmless() {
                     assert!(!(4096..end).contains(&offset), "bit {bit} of byte {offset} was lost in silence");
                     assert_eq!(contents(&log).1, entries);
                     assert_eq!(log.hard_state(), state);
-                    let in_header = offset < 4096 || offset >= SEGMENT - 4096;
+                    let in_header = !(4096..SEGMENT - 4096).contains(&offset);
                     assert_eq!(found.reported.len(), usize::from(in_header), "byte {offset}: {found:?}");
                     assert_eq!(found.torn.is_some(), (end..end + 32).contains(&offset), "byte {offset}");
                     harmless += 1;

@@ -29,6 +29,12 @@ enum Op {
         ahead: u64,
     },
     Sync,
+    /// Appends and purges between the beginning of a sync and its end.
+    SyncAround {
+        before: bool,
+        sizes: Vec<usize>,
+        lag: u64,
+    },
     /// Runs only some steps of a sync, then the power goes.
     SyncCut {
         steps: usize,
@@ -54,6 +60,8 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (0..8u64).prop_map(|lag| Op::Purge { lag }),
         1 => (0..40u64).prop_map(|ahead| Op::Reset { ahead }),
         8 => Just(Op::Sync),
+        5 => (any::<bool>(), sizes(), 0..8u64)
+            .prop_map(|(before, sizes, lag)| Op::SyncAround { before, sizes, lag }),
         2 => (0..4usize, any::<u64>()).prop_map(|(steps, seed)| Op::SyncCut { steps, seed }),
         2 => Just(Op::Quiet),
         6 => Just(Op::Prepare),
@@ -230,6 +238,17 @@ impl Run {
             }
             Op::Vote { .. } | Op::Purge { .. } | Op::Reset { .. } => self.control(op),
             Op::Sync => self.sync(),
+            Op::SyncAround { before, sizes, lag } => {
+                let Some(job) = self.log.as_mut().unwrap().begin_sync().unwrap() else { return };
+                let early = before.then(|| job.run());
+                for _ in 0..3 {
+                    self.append(None, sizes, false);
+                }
+                self.control(&Op::Purge { lag: *lag });
+                let result = early.unwrap_or_else(|| job.run());
+                self.log.as_mut().unwrap().finish_sync(job, result).unwrap();
+                self.acknowledge();
+            }
             Op::SyncCut { steps, seed } => {
                 if let Some(job) = self.log.as_mut().unwrap().begin_sync().unwrap() {
                     for step in 0..job.steps().min(*steps) {
