@@ -91,7 +91,7 @@ pub enum BootError {
         version: u32,
     },
     /// The log did not open.
-    #[error("{source}")]
+    #[error("{source}{}", next_step(source, dir))]
     Log {
         /// The log's own words.
         source: OpenError,
@@ -139,5 +139,18 @@ pub enum BootError {
 impl BootError {
     pub(super) fn io(path: &Path, doing: &'static str, source: io::Error) -> BootError {
         BootError::Io { path: path.to_owned(), doing, source }
+    }
+}
+
+/// What to do about a log that does not open, where its own words do not say.
+fn next_step(error: &OpenError, dir: &Path) -> String {
+    match error {
+        OpenError::Damaged { .. } => format!("; run `kontiki-inspect verify {}`", dir.display()),
+        OpenError::Identity { .. }
+        | OpenError::Locked { .. }
+        | OpenError::Unsupported { .. }
+        | OpenError::Options(_)
+        | OpenError::NoSpace
+        | OpenError::Io { .. } => String::new(),
     }
 }

@@ -1,7 +1,7 @@
 //! What must not start does not: one clear line, and the exit code that says which sort of trouble it is.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 
 use crate::harness::{Certificates, NodeSetup, TestDir, kontiki, run};
 
@@ -83,17 +83,20 @@ fn bad_values() {
 
 #[test]
 fn a_port_in_use() {
-    let house = House::new();
     for port in [|node: &NodeSetup| node.client, |node: &NodeSetup| node.http] {
+        let house = House::new();
         let node = house.node();
         let taken = port(&node);
         let _held = TcpListener::bind(taken).unwrap();
         node.start_refused().assert_refused(UNREACHABLE, &[&taken.to_string()]);
     }
-    let node = house.node();
-    let taken = node.peer;
-    let _held = std::net::UdpSocket::bind(taken).unwrap();
-    node.start_refused().assert_refused(UNREACHABLE, &[&taken.to_string()]);
+    for port in [|node: &NodeSetup| node.client, |node: &NodeSetup| node.peer] {
+        let house = House::new();
+        let node = house.node();
+        let taken = port(&node);
+        let _held = UdpSocket::bind(taken).unwrap();
+        node.start_refused().assert_refused(UNREACHABLE, &[&taken.to_string()]);
+    }
 }
 
 #[test]
@@ -113,7 +116,8 @@ fn a_missing_or_broken_certificate() {
 
 #[test]
 fn listening_to_the_world_without_a_lock_on_the_door() {
-    let mut node = House::new().node();
+    let house = House::new();
+    let mut node = house.node();
     node.client.set_ip([0, 0, 0, 0].into());
     node.start_refused().assert_refused(CONFIGURATION, &["--insecure"]);
 }
