@@ -150,7 +150,8 @@ impl Raft {
         if !self.membership.quorum().is_voter(from) {
             return;
         }
-        campaign.votes.entry(from).or_insert(granted);
+        // A refusal may be a late answer to an earlier question; a grant is a promise, whenever it comes.
+        *campaign.votes.entry(from).or_insert(granted) |= granted;
         match self.membership.quorum().tally(|id| campaign.votes.get(&id).copied()) {
             Tally::Won if is_real => self.become_leader(),
             Tally::Won => self.campaign_now(false),

@@ -104,7 +104,7 @@ pub enum ProposeError {
     #[error("not the leader")]
     NotLeader,
     /// Too many bytes are uncommitted, or leadership is being handed over.
-    #[error("too much is uncommitted")]
+    #[error("too much is uncommitted, or leadership is being handed over")]
     Busy,
 }
 

@@ -28,7 +28,7 @@ pub(crate) struct Follower {
 /// An election, or the question whether to hold one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Campaign {
-    /// The answers so far, the own one included; the first answer of a voter counts.
+    /// The answers so far, the own one included; a grant stands.
     pub(crate) votes: BTreeMap<NodeId, bool>,
 }
 

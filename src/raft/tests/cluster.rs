@@ -369,6 +369,9 @@ impl Node {
             raft.durable(),
             raft.commit()
         );
+        if raft.configuration_index() > Index(0) {
+            write!(line, " configuration at {}", raft.configuration_index()).unwrap();
+        }
         for peer in raft.peers() {
             let pace = print::pace(peer.pace);
             write!(line, "; n{} matched {} next {} {pace}", peer.id, peer.matched, peer.next).unwrap();

@@ -5,13 +5,13 @@
 //! | `cluster V [learners=L] [name=value …]` | a new cluster of V voters, and settings |
 //! | `log N 1,1,2 [term= vote= commit= purged= suspect=]` | restarts a node with this log on its disk |
 //! | `campaign N`, `tick N [count]`, `transfer N to`, `unreachable N peer`, `gone N peer` | inputs of a node |
-//! | `propose N label… [bytes=]`, `read N id`, `apply N manual`, `applied N index` | inputs of a node |
+//! | `propose N label… [bytes=]`, `read N id…`, `apply N manual`, `applied N index` | inputs of a node |
 //! | `readdress N` | proposes the active configuration with new addresses |
 //! | `persist N [count]` | makes the oldest write batches durable; all without a count |
 //! | `deliver [A->B] [Kind] [count]`, `drop …`, `hold …`, `release` | the network: in order of sending |
 //! | `inject A->B kind name=value …` | a message out of nowhere |
 //! | `crash N`, `restart N`, `cut A B`, `cut A->B`, `heal` | faults |
-//! | `stabilize [quiet]`, `state`, `print text` | everything delivered and durable; the nodes, one line each |
+//! | `stabilize [quiet]`, `state [N…]`, `print text` | everything delivered and durable; the nodes, one line each |
 
 use std::fs;
 use std::path::Path;
@@ -25,7 +25,7 @@ fn scripts_say_what_they_said() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/raft/testscripts");
     let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
-    assert!(!paths.is_empty(), "scripts are missing");
+    assert!(paths.len() >= 40, "scripts are missing");
     let mut failures = Vec::new();
     for path in paths {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
@@ -154,8 +154,10 @@ fn run(cluster: &mut Cluster, held: &mut Vec<Packet>, command: &str, name: &str)
         }
         "read" => {
             let id = words.number(1);
-            if let Err(error) = cluster.raft(id).read(words.number(2)) {
-                cluster.say(&format!("n{id} refuses read {}: {error}", words.number(2)));
+            for at in 2..words.plain.len() {
+                if let Err(error) = cluster.raft(id).read(words.number(at)) {
+                    cluster.say(&format!("n{id} refuses read {}: {error}", words.number(at)));
+                }
             }
             cluster.settle(id);
         }
@@ -203,7 +205,9 @@ fn run(cluster: &mut Cluster, held: &mut Vec<Packet>, command: &str, name: &str)
             }
         }
         "state" => {
-            let lines: Vec<String> = cluster.nodes.iter().map(|(&id, node)| node.line(id)).collect();
+            let is_asked = |id: u64| words.plain.len() == 1 || words.plain[1..].contains(&id.to_string().as_str());
+            let nodes = cluster.nodes.iter().filter(|(id, _)| is_asked(**id));
+            let lines: Vec<String> = nodes.map(|(&id, node)| node.line(id)).collect();
             lines.iter().for_each(|line| cluster.say(line));
         }
         "print" => cluster.say(&words.plain[1..].join(" ")),
@@ -263,7 +267,7 @@ fn inject(cluster: &mut Cluster, words: &Words<'_>) {
                 .text("terms")
                 .map_or(Vec::new(), |list| list.split(',').map(|t| Term(t.parse().unwrap())).collect());
             payloads.extend(terms.iter().enumerate().map(|(at, &term): (usize, &Term)| {
-                let label = format!("{}.{term}", prev.index.0 + at as u64 + 1);
+                let label = format!("{}.{term}", prev.index.0.wrapping_add(at as u64 + 1));
                 Payload { term, label, bytes: 1, configuration: None }
             }));
             let entries = EntrySpan {
