@@ -46,7 +46,7 @@ pub struct Raft {
     /// The number of the next question to a leader. Begins at a random place, so that an answer from before a restart
     /// finds no reader.
     pub(super) next_question: u64,
-    /// Reads whose index is known and not yet applied.
+    /// Reads whose index is known, but not yet committed here.
     pub(super) confirmed_reads: BTreeMap<Index, Vec<u64>>,
     pub(super) outbox: Vec<Outgoing>,
     pub(super) read_outcomes: Vec<ReadOutcome>,

@@ -9,16 +9,16 @@ use super::types::{Index, NodeId, Term};
 
 impl Raft {
     /// Asks for a linearizable read. Its outcome comes out of `take_ready` under `id`, which must be unused: an index
-    /// once the state is applied up to there, or an error as soon as it is certain that none will come.
+    /// once everything up to there has come out as committed, or an error as soon as it is certain that none will come.
     ///
     /// A lost message to the leader is repeated while the leader stays; the caller keeps the deadline.
     pub fn read(&mut self, id: u64) -> Result<(), ReadError> {
         let max = usize::try_from(self.settings.max_pending_reads).unwrap_or(usize::MAX);
-        let unapplied = self.confirmed_reads.values().map(Vec::len).sum::<usize>();
+        let uncommitted = self.confirmed_reads.values().map(Vec::len).sum::<usize>();
         match &mut self.role {
-            Role::Leader(leader) => leader.reads.push(Asker::Local(id), max.saturating_sub(unapplied)),
+            Role::Leader(leader) => leader.reads.push(Asker::Local(id), max.saturating_sub(uncommitted)),
             Role::Follower(follower) if follower.leader.is_some() => {
-                if follower.reads.len() + unapplied >= max {
+                if follower.reads.len() + uncommitted >= max {
                     return Err(ReadError::Busy);
                 }
                 follower.reads.push(id);

@@ -48,7 +48,6 @@ pub(super) struct Node {
     /// Payloads of entries that no batch has taken yet.
     staged: BTreeMap<Index, Payload>,
     applied: Vec<String>,
-    pub(super) applies_at_once: bool,
 }
 
 #[derive(Default)]
@@ -99,7 +98,6 @@ impl Cluster {
                 log: Vec::new(),
                 staged: BTreeMap::new(),
                 applied: Vec::new(),
-                applies_at_once: true,
             };
             node.start().unwrap();
             cluster.nodes.insert(id, node);
@@ -309,9 +307,7 @@ impl Cluster {
             let other = self.committed.entry(Index(index)).or_insert_with(|| payload.clone());
             assert_eq!(*other, payload, "n{id} commits another entry at {index}\n{}", self.output);
         }
-        if node.applies_at_once {
-            node.raft.as_mut().unwrap().on_applied(Index(last));
-        }
+        node.raft.as_mut().unwrap().on_applied(Index(last));
         self.say(&line);
     }
 

@@ -5,7 +5,7 @@
 //! | `cluster V [learners=L] [name=value …]` | a new cluster of V voters, and settings |
 //! | `log N 1,1,2 [term= vote= commit= purged= suspect=]` | restarts a node with this log on its disk |
 //! | `campaign N`, `tick N [count]`, `transfer N to`, `unreachable N peer`, `gone N peer` | inputs of a node |
-//! | `propose N label… [bytes=]`, `read N id…`, `apply N manual`, `applied N index` | inputs of a node |
+//! | `propose N label… [bytes=]`, `read N id…` | inputs of a node |
 //! | `readdress N` | proposes the active configuration with new addresses |
 //! | `persist N [count]` | makes the oldest write batches durable; all without a count |
 //! | `deliver [A->B] [Kind] [count]`, `drop …`, `hold …`, `release` | the network: in order of sending |
@@ -161,8 +161,6 @@ fn run(cluster: &mut Cluster, held: &mut Vec<Packet>, command: &str, name: &str)
             }
             cluster.settle(id);
         }
-        "apply" => cluster.nodes.get_mut(&words.number(1)).unwrap().applies_at_once = words.plain[2] != "manual",
-        "applied" => input(cluster, words.number(1), |raft| raft.on_applied(Index(words.number(2)))),
         "persist" => {
             cluster.persist(words.number(1), words.plain.get(2).map_or(usize::MAX, |_| words.number(2) as usize))
         }
