@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::server::http::{self, HttpOptions};
+use crate::server::native::{self, NativeOptions};
 use crate::server::resp::{self, RespOptions};
 use crate::transport::tls::NodeTls;
 
@@ -46,7 +47,7 @@ fn tcp(address: SocketAddr, flag: &str) -> Result<TcpListener, NodeFailure> {
 }
 
 fn udp(address: SocketAddr, flag: &str) -> Result<UdpSocket, NodeFailure> {
-    UdpSocket::bind(address).map_err(|error| refused(address, flag, "UDP", &error))
+    native::bind(address).map_err(|error| refused(address, flag, "UDP", &error))
 }
 
 /// Puts into words why an address cannot be listened on.
@@ -70,7 +71,7 @@ impl Doors {
     /// Opens every door. Must be called once; the sockets are bound already.
     pub(super) fn open(
         options: &StartOptions,
-        _tls: &NodeTls,
+        tls: &NodeTls,
         handle: &Handle,
         registry: &Arc<Registry>,
         sockets: ClientSockets,
@@ -87,8 +88,14 @@ impl Doors {
             |listener| tokio::net::TcpListener::from_std(listener).map_err(|error| failure(FailureClass::Io, &error));
         let resp =
             resp::serve(from_std(sockets.resp)?, handle.clone(), resp_options(options, registry), watching.clone());
+        let native =
+            native::serve(sockets.native, handle.clone(), native_options(options, tls.clone()), watching.clone());
         let http = http::serve(from_std(sockets.http)?, handle.clone(), http_options(options, registry), watching);
-        let servers = vec![runtime.spawn(log_end("resp", resp)), runtime.spawn(log_end("http", http))];
+        let servers = vec![
+            runtime.spawn(log_end("resp", resp)),
+            runtime.spawn(log_end("native", native)),
+            runtime.spawn(log_end("http", http)),
+        ];
         drop(_inside);
         Ok(Doors { runtime, shutdown, servers })
     }
@@ -126,6 +133,17 @@ fn resp_options(options: &StartOptions, registry: &Arc<Registry>) -> RespOptions
         max_entry_bytes: max_entry_bytes(options),
         request_timeout: options.request_timeout,
         registry: Arc::clone(registry),
+    }
+}
+
+fn native_options(options: &StartOptions, tls: NodeTls) -> NativeOptions {
+    NativeOptions {
+        tls,
+        password: options.password.clone(),
+        is_proof_required: false,
+        max_clients: usize::try_from(options.max_clients).unwrap_or(usize::MAX),
+        max_value_bytes: usize::try_from(options.max_value_bytes).unwrap_or(usize::MAX),
+        max_entry_bytes: max_entry_bytes(options),
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::link::{OpenError, welcome};
-use super::network::Shared;
+use super::network::{PeerEvent, Shared};
 use super::quic::{self, HANDSHAKES_MAX, Path, Use};
 use super::tls::NodeTls;
 
@@ -51,7 +51,13 @@ impl Acceptor {
                 let from = incoming.remote_address();
                 match timeout(HANDSHAKE, accept_one(&shared, incoming, loopback)).await {
                     Ok(Ok(())) => {}
-                    Ok(Err(OpenError::Refused(refusal))) => tracing::warn!(%from, %refusal, "peer not accepted"),
+                    Ok(Err(OpenError::Refused(refusal))) => {
+                        tracing::warn!(%from, %refusal, "peer not accepted");
+                        // Peers dial from the port that they listen on, so the address tells who it was.
+                        if let Some(id) = shared.member_at(from) {
+                            shared.emit(PeerEvent::Refused { id, refusal });
+                        }
+                    }
                     Ok(Err(error)) => tracing::debug!(%from, %error, "connection not accepted"),
                     Err(_) => tracing::debug!(%from, "no hello in time"),
                 }

@@ -294,6 +294,12 @@ impl Shared {
         self.peers.read().get(&id).cloned()
     }
 
+    /// Returns the member that is expected at `address`, if members are named by addresses rather than host names.
+    pub(super) fn member_at(&self, address: SocketAddr) -> Option<NodeId> {
+        let peers = self.peers.read();
+        peers.values().find(|peer| peer.member().addr.parse() == Ok(address)).map(|peer| peer.id)
+    }
+
     pub(super) fn check_hello(&self, hello: &Hello, certified: NodeId) -> Result<u16, Refusal> {
         let member = self.peer(hello.node).map(|peer| (hello.node, peer.member()));
         let members = member.into_iter().collect();
