@@ -26,6 +26,7 @@ pub(super) struct Front {
     node: u64,
     boot: u64,
     tokens: u64,
+    sessions: u64,
     writes: BTreeMap<u64, Write>,
     deadlines: BTreeSet<(u64, u64)>,
     /// The writes that nobody has.
@@ -54,8 +55,10 @@ struct Handed {
     at_ms: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct ConnectionState {
+    /// The number of its session, given at its first write: numbers without gaps keep what the state remembers of them small.
+    session: u64,
     seqs: u64,
     unanswered: VecDeque<(u64, u64)>,
 }
@@ -66,6 +69,7 @@ impl Front {
             node: node.0,
             boot,
             tokens: 0,
+            sessions: 0,
             writes: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             unhanded: BTreeSet::new(),
@@ -86,7 +90,10 @@ impl Front {
         let token = self.tokens;
         let mut seq = 0;
         if session == WriteSession::Connection {
-            let connection = self.connections.entry(request.connection).or_default();
+            let connection = self.connections.entry(request.connection).or_insert_with(|| {
+                self.sessions += 1;
+                ConnectionState { session: self.sessions, seqs: 0, unanswered: VecDeque::new() }
+            });
             connection.seqs += 1;
             seq = connection.seqs;
             connection.unanswered.push_back((seq, token));
@@ -113,7 +120,7 @@ impl Front {
             WriteSession::Connection => {
                 let connection = self.connections.get(&write.request.connection)?;
                 let first_unanswered = connection.unanswered.front().map_or(connection.seqs + 1, |first| first.0);
-                let session = SessionId { node: self.node, boot: self.boot, number: write.request.connection };
+                let session = SessionId { node: self.node, boot: self.boot, number: connection.session };
                 Some(Origin { session, seq: write.seq, previous: write.seq - 1, first_unanswered })
             }
             WriteSession::Opened { session, seq, first_unanswered } => {
@@ -237,10 +244,10 @@ impl Front {
     /// Forgets a connection. What it wrote may still take effect; its session is to be ended.
     pub(super) fn on_closed(&mut self, connection: u64) {
         let Some(state) = self.connections.remove(&connection) else { return };
+        self.closing.push(SessionId { node: self.node, boot: self.boot, number: state.session });
         for (_, token) in state.unanswered {
             self.finish(token);
         }
-        self.closing.push(SessionId { node: self.node, boot: self.boot, number: connection });
     }
 
     /// Takes the sessions to be ended, at most `most`.
@@ -320,7 +327,7 @@ mod tests {
     fn origins_name_the_predecessor_and_the_oldest_unanswered() {
         let mut front = front();
         let (first, second, third) = (admit(&mut front, 1, 9), admit(&mut front, 2, 9), admit(&mut front, 3, 9));
-        let session = SessionId { node: 1, boot: 77, number: 9 };
+        let session = SessionId { node: 1, boot: 77, number: 1 };
         assert_eq!(origin(&front, third), Origin { session, seq: 3, previous: 2, first_unanswered: 1 });
         front.finish(first);
         front.finish(second);
@@ -351,7 +358,7 @@ mod tests {
         admit(&mut front, 1, 9);
         front.on_closed(9);
         front.on_closed(10);
-        assert_eq!(front.take_closing(5), [SessionId { node: 1, boot: 77, number: 9 }]);
+        assert_eq!(front.take_closing(5), [SessionId { node: 1, boot: 77, number: 1 }]);
         assert!(front.expire(1_000).is_empty());
     }
 }
