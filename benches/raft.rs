@@ -24,8 +24,7 @@ fn core(id: u64) -> Raft {
         max_pending_reads: 4096,
         seed: 1,
     };
-    let member =
-        Member { peer_addr: String::new(), client_addr: String::new(), storage_uuid: None, voter: true };
+    let member = Member { peer_addr: String::new(), client_addr: String::new(), storage_uuid: None, voter: true };
     let members: BTreeMap<_, _> = (1..=3).map(|id| (NodeId(id), member.clone())).collect();
     let bootstrap = Configuration { history: 1, members, outgoing: None };
     Raft::new(settings, Boot { configurations: vec![(Index(0), bootstrap)], ..Boot::default() }).unwrap()
