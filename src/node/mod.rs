@@ -180,15 +180,14 @@ impl Node {
         };
         match self.raft.step(from, message) {
             Ok(stepped) => {
-                if let Some(accepted) = stepped.append {
-                    let skipped = accepted.start().0 - first.0;
-                    let accepted = (accepted.start().0..=accepted.end().0).map(Index);
-                    for (index, payload) in accepted.zip(payloads.into_iter().skip(skipped as usize)) {
-                        if let Ok(header) = entry::header(&payload) {
-                            self.log_time.on_logged(header.time_ms);
-                        }
-                        self.staged.push(index, payload);
+                let numbered = (first.0..).map(Index).zip(payloads);
+                for (index, payload) in
+                    numbered.filter(|(index, _)| stepped.append.iter().any(|new| new.contains(index)))
+                {
+                    if let Ok(header) = entry::header(&payload) {
+                        self.log_time.on_logged(header.time_ms);
                     }
+                    self.staged.push(index, payload);
                 }
             }
             Err(violation) => {
