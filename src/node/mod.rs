@@ -65,6 +65,9 @@ pub struct Node {
     waiting: Waiting,
     leadership: Leadership,
     peers: BTreeMap<NodeId, Peer>,
+    /// Whether writes that nobody has are to be handed on at the end of this turn: after a change of leader, and once
+    /// a tick, so that two nodes that disagree on who leads do not pass a write to and fro.
+    is_hand_on_due: bool,
     /// Whether the end of this node's earlier lives was put into the log, or is about to be.
     boot_announced: bool,
     /// When each peer was last heard, by the monotonic clock.
@@ -107,6 +110,7 @@ impl Node {
             waiting: Waiting::default(),
             leadership: Leadership::default(),
             peers: BTreeMap::new(),
+            is_hand_on_due: false,
             boot_announced: false,
             heard: BTreeMap::new(),
             elections: 0,
@@ -139,6 +143,7 @@ impl Node {
             Event::PeerUp { id, storage_uuid, client_addr } => {
                 self.peers.insert(id, Peer { storage_uuid, client_addr });
                 self.front.reopen_handed_to(id);
+                self.is_hand_on_due = true;
             }
             Event::PeerDown { id } => {
                 self.peers.remove(&id);
@@ -160,6 +165,7 @@ impl Node {
             self.complete(request, Err(RequestError::NoLeader));
         }
         self.front.reopen_overdue(now_ms);
+        self.is_hand_on_due = true;
         self.end_closed_sessions();
         self.maybe_bind_members();
     }
@@ -212,7 +218,8 @@ impl Node {
 
     /// Hands every write that nobody has to whoever leads.
     fn hand_on_all(&mut self) {
-        if self.leadership.leader.is_none() {
+        let is_due = std::mem::take(&mut self.is_hand_on_due);
+        if !is_due || self.leadership.leader.is_none() {
             return;
         }
         for token in self.front.unhanded() {
@@ -305,6 +312,7 @@ impl Node {
         }
         if seen.leader.is_some() {
             self.front.reopen_all();
+            self.is_hand_on_due = true;
         }
     }
 
