@@ -220,6 +220,11 @@ impl Front {
         }
     }
 
+    /// Returns whether there are writes that nobody has.
+    pub(super) fn has_unhanded(&self) -> bool {
+        !self.unhanded.is_empty()
+    }
+
     /// Returns the tokens of the writes that nobody has, in order.
     pub(super) fn unhanded(&self) -> Vec<u64> {
         self.unhanded.iter().copied().collect()

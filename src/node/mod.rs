@@ -212,8 +212,12 @@ impl Node {
         if session == WriteSession::Connection {
             self.announce_boot();
         }
+        // Nothing overtakes a write that is still to be handed on: it may be of the same connection.
+        let is_next = !self.front.has_unhanded();
         let token = self.front.admit(request, session, entry, deadline_ms);
-        self.hand_on(token);
+        if is_next {
+            self.hand_on(token);
+        }
     }
 
     /// Hands every write that nobody has to whoever leads.
