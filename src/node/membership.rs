@@ -75,7 +75,7 @@ impl Node {
         let entry = entry::encode(&Body::Operation(Operation::Command(command)));
         let deadline_ms = self.clock.monotonic_ms + UPKEEP_DEADLINE_MS;
         let token = self.front.admit(UPKEEP, WriteSession::None, entry, deadline_ms);
-        self.hand_on(token);
+        let _waits = !self.hand_on(token);
     }
 
     /// Gives leadership to the member that has most of the log, if this node leads and there is one.

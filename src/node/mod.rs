@@ -216,7 +216,7 @@ impl Node {
         let is_next = !self.front.has_unhanded();
         let token = self.front.admit(request, session, entry, deadline_ms);
         if is_next {
-            self.hand_on(token);
+            let _waits = !self.hand_on(token);
         }
     }
 
@@ -227,29 +227,32 @@ impl Node {
             return;
         }
         for token in self.front.unhanded() {
-            self.hand_on(token);
+            if !self.hand_on(token) {
+                return;
+            }
         }
     }
 
-    /// Hands one write to whoever leads, if anybody does.
-    fn hand_on(&mut self, token: u64) {
-        let Some(leader) = self.leadership.leader else { return };
-        let Some(entry) = self.front.stamped(token) else { return };
+    /// Hands one write to whoever leads, if anybody does. Returns whether the next one may be handed on: it may not
+    /// when this one has to wait.
+    fn hand_on(&mut self, token: u64) -> bool {
+        let Some(leader) = self.leadership.leader else { return false };
+        let Some(entry) = self.front.stamped(token) else { return true };
         if leader != self.settings.raft.id {
             self.front.on_handed(token, leader, self.clock.monotonic_ms);
             let forward = Outgoing::Forward { request: token, entry: entry.freeze() };
             self.actions.sends.push((leader, forward));
-            return;
+            return true;
         }
         match self.propose(entry, Token::Front(token)) {
             Ok(()) => self.front.on_handed(token, leader, self.clock.monotonic_ms),
+            Err(ProposeError::NotLeader) => return false,
             Err(ProposeError::Busy) => {
-                if let Some(request) = self.front.refuse(token, leader) {
-                    self.complete(request, Err(RequestError::Overloaded));
-                }
+                let Some(request) = self.front.refuse(token, leader) else { return false };
+                self.complete(request, Err(RequestError::Overloaded));
             }
-            Err(ProposeError::NotLeader) => {}
         }
+        true
     }
 
     fn propose(&mut self, mut entry: BytesMut, token: Token) -> Result<(), ProposeError> {
