@@ -148,7 +148,7 @@ pub(super) fn describe(ended: &Ended, node: &NodePlace) -> String {
     };
     let words = if ended.status.signal().is_some() { None } else { last_line(&node.log_file) };
     let words = words.map(|line| format!(": {line}")).unwrap_or_default();
-    format!("node {} {how}{words}; log {}", node.id, node.log_file.display())
+    format!("node {} {how}{words}; its log is {}", node.id, node.log_file.display())
 }
 
 /// Returns the exit code that tells of this end.

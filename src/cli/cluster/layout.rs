@@ -81,14 +81,17 @@ impl Layout {
             .map_err(|error| Failure::io("create the directory", dir, &error))?;
         let lock = lock(dir)?;
         let remembered = read_remembered(dir)?;
-        if let (Some(asked), Some(held)) = (nodes, &remembered)
-            && asked != held.nodes
-        {
-            return Err(Failure::config(format!(
-                "{} holds a cluster of {} nodes, not {asked}; leave --nodes out, or choose another --dir",
-                dir.display(),
-                held.nodes
-            )));
+        if let Some(held) = &remembered {
+            let unlike = |flag: &str, asked: Option<u16>, held: u16| match asked {
+                Some(asked) if asked != held => Err(Failure::config(format!(
+                    "{} holds a cluster that was made with {flag} {held}, not {asked}; leave {flag} out, or choose \
+                     another --dir",
+                    dir.display()
+                ))),
+                Some(_) | None => Ok(()),
+            };
+            unlike("--nodes", nodes, held.nodes)?;
+            unlike("--base-port", base_port, held.base_port)?;
         }
         let count = nodes.or(remembered.as_ref().map(|held| held.nodes)).unwrap_or(NODES_DEFAULT);
         let base_port = base_port.or(remembered.as_ref().map(|held| held.base_port)).unwrap_or(BASE_PORT_DEFAULT);
@@ -287,7 +290,9 @@ mod tests {
         assert_eq!((again.nodes.len(), again.nodes[0].client_addr.as_str()), (5, "127.0.0.1:8001"));
         drop(again);
         let other = Layout::open(dir.path(), Some(3), None).err().unwrap();
-        assert!(other.exit == Exit::Config && other.message.contains("5 nodes, not 3"), "{}", other.message);
+        assert!(other.exit == Exit::Config && other.message.contains("--nodes 5, not 3"), "{}", other.message);
+        let other = Layout::open(dir.path(), None, Some(7_001)).err().unwrap();
+        assert!(other.message.contains("--base-port 8001, not 7001"), "{}", other.message);
     }
 
     #[test]

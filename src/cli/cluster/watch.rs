@@ -1,5 +1,6 @@
 //! Looks at the nodes: first until a leader serves, then for what changes.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::super::exit::{Exit, Failure};
@@ -23,6 +24,9 @@ const OTHERS_TIME_MAX: Duration = Duration::from_secs(3);
 /// How often a long start says that it goes on.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Looks without an answer after which a node whose process lives counts as silent: a busy machine is slow.
+const MISSES_MAX: u32 = 4;
+
 /// What was seen of the nodes: one place each, `None` for one that does not answer.
 type Seen = Vec<Option<NodeStatus>>;
 
@@ -33,8 +37,14 @@ pub(super) async fn serve(
     password: Option<Password>,
     children: &mut Children,
 ) -> Result<(), Failure> {
-    let mut watch =
-        Watch { layout, password, started: Instant::now(), is_quiet: args.quiet, running: layout.nodes.len() };
+    let mut watch = Watch {
+        layout,
+        password,
+        started: Instant::now(),
+        is_quiet: args.quiet,
+        ended: BTreeSet::new(),
+        early: Vec::new(),
+    };
     let seen = watch.until_served(children).await?;
     let colour = print::has_colour();
     let table = ready::table(layout, &seen, colour);
@@ -45,6 +55,7 @@ pub(super) async fn serve(
     };
     // Whoever started this may not read on: the nodes serve all the same.
     print::raw(text.as_bytes()).ok();
+    std::mem::take(&mut watch.early).iter().for_each(|words| watch.complain(words));
     if let Some(path) = &args.ready_file {
         ready::write(path, layout, &seen)?;
     }
@@ -56,8 +67,10 @@ struct Watch<'a> {
     password: Option<Password>,
     started: Instant,
     is_quiet: bool,
-    /// Nodes whose process has not ended.
-    running: usize,
+    /// Nodes whose process has ended by itself.
+    ended: BTreeSet<u64>,
+    /// What is to be said of nodes that ended before a leader served.
+    early: Vec<String>,
 }
 
 impl Watch<'_> {
@@ -75,7 +88,7 @@ impl Watch<'_> {
                 let ready = self.count_ready().await;
                 if ready.contains(&leader.node_id) {
                     let since = *led_since.get_or_insert_with(Instant::now);
-                    if ready.len() >= self.running || since.elapsed() > OTHERS_TIME_MAX {
+                    if ready.len() >= self.running() || since.elapsed() > OTHERS_TIME_MAX {
                         return Ok(self.look().await);
                     }
                 }
@@ -89,13 +102,16 @@ impl Watch<'_> {
 
     /// A start that can still lead to a leader goes on without the node that ended.
     fn on_ended_early(&mut self, ended: &Ended) -> Result<(), Failure> {
-        self.running -= 1;
-        let words = self.describe(ended);
-        if self.running <= self.layout.nodes.len() / 2 {
-            return Err(Failure::new(child::exit_of(ended), words));
+        self.ended.insert(ended.id);
+        self.early.push(self.describe(ended));
+        if self.running() > self.layout.nodes.len() / 2 {
+            return Ok(());
         }
-        self.complain(&words);
-        Ok(())
+        let also = match self.ended.len() - 1 {
+            0 => String::new(),
+            more => format!("; so did {more} more, see their logs"),
+        };
+        Err(Failure::new(child::exit_of(ended), format!("{}{also}", self.early[0])))
     }
 
     fn say_patience(&self, seen: &Seen) {
@@ -114,18 +130,20 @@ impl Watch<'_> {
     }
 
     async fn tell_changes(&mut self, mut before: Seen, children: &mut Children) -> Result<(), Failure> {
+        let mut misses = vec![0; before.len()];
         loop {
             tokio::select! {
                 ended = children.next_ended() => {
-                    self.running -= 1;
+                    self.ended.insert(ended.id);
                     let words = self.describe(&ended);
-                    if self.running == 0 {
+                    if self.running() == 0 {
                         return Err(Failure::new(child::exit_of(&ended), format!("no node is left: {words}")));
                     }
                     self.complain(&words);
                 }
                 () = tokio::time::sleep(LOOK_INTERVAL) => {
-                    let now = self.look().await;
+                    let mut now = self.look().await;
+                    self.bear_with_slow(&before, &mut now, &mut misses);
                     for change in changes(self.layout, &before, &now) {
                         self.tell(&change);
                     }
@@ -133,6 +151,21 @@ impl Watch<'_> {
                 }
             }
         }
+    }
+
+    /// Lets a node that lives but was silent for a moment count as unchanged.
+    fn bear_with_slow(&self, before: &Seen, now: &mut Seen, misses: &mut [u32]) {
+        for (((node, was), is), misses) in self.layout.nodes.iter().zip(before).zip(now).zip(misses) {
+            *misses = if is.is_some() { 0 } else { *misses + 1 };
+            if is.is_none() && *misses < MISSES_MAX && !self.ended.contains(&node.id) {
+                is.clone_from(was);
+            }
+        }
+    }
+
+    /// Returns how many processes have not ended.
+    fn running(&self) -> usize {
+        self.layout.nodes.len() - self.ended.len()
     }
 
     /// Asks all nodes at once for their status.

@@ -11,7 +11,10 @@ use super::super::exit::{Exit, Failure};
 use crate::runtime::Stopper;
 
 /// A node that has not ended this long after it was told to is ended: nothing acknowledged is lost by that.
-const STOP_TIME_MAX: Duration = Duration::from_millis(4_800);
+const STOP_TIME_MAX: Duration = Duration::from_millis(4_700);
+
+/// For the log lines of such an end.
+const LAST_WORDS_TIME: Duration = Duration::from_millis(50);
 
 /// The watch over signals and the supervisor; works from before the node starts.
 pub(super) struct Ending {
@@ -82,6 +85,7 @@ fn stop(state: &Mutex<State>, reason: &'static str) {
     let last_resort = move || {
         std::thread::sleep(STOP_TIME_MAX);
         tracing::warn!("not stopped in time; ending the process");
+        std::thread::sleep(LAST_WORDS_TIME);
         std::process::exit(0);
     };
     drop(std::thread::Builder::new().name("last-resort".to_owned()).spawn(last_resort));

@@ -42,7 +42,7 @@ const OTHER_VARIABLES: &[&str] = &["config", "endpoints", "http"];
 
 const SEGMENT_BYTES: u64 = 64 << 20;
 const MAX_VALUE_BYTES: u64 = 8 << 20;
-const PASSWORD_BYTES_MAX: u64 = 4_096;
+const PASSWORD_BYTES_MAX: u64 = 1_024;
 
 /// Everything `kontiki start` was asked for, checked.
 #[derive(Debug)]
@@ -151,7 +151,7 @@ fn password(layers: &Layers) -> Result<Option<Password>, Failure> {
     read_password(&path).map(Some)
 }
 
-/// Reads a password file: one line, not empty, at most 4 KiB.
+/// Reads a password file: one line, not empty, at most 1 KiB.
 pub(in crate::cli) fn read_password(path: &Path) -> Result<Password, Failure> {
     let cannot = |why: String| Failure::config(format!("cannot use the password file {}: {why}", path.display()));
     let size = fs::metadata(path).map_err(|error| cannot(error.to_string()))?.len();
