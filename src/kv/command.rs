@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct SessionId {
     /// The front node, 0 for the pool of `SESSION OPEN`.
     pub node: u64,
-    /// Drawn at each start of the front node; 0 in the pool of `SESSION OPEN`.
+    /// Drawn at each start of the front node, never the same twice; 0 in the pool of `SESSION OPEN`.
     pub boot: u64,
     /// The connection's number at its front node, from 1, best without gaps, never used twice in one boot; or the index
     /// of the entry that opened the session.
@@ -25,7 +25,8 @@ pub struct Origin {
     pub session: SessionId,
     /// The command's number in its session, from 1, growing.
     pub seq: u64,
-    /// The number of the connection's command before this one; 0 if there is none or order does not matter.
+    /// The number of the connection's command before this one; 0 if there is none or order does not matter. Until that one
+    /// has been applied, or lies below `first_unanswered`, this one is refused as out of order.
     pub previous: u64,
     /// Replies below this number are no longer needed.
     pub first_unanswered: u64,
@@ -75,9 +76,10 @@ pub enum Command {
     FlushAll,
     /// Opens a session; replies its number.
     OpenSession,
-    /// Ends sessions of connections that are closed.
+    /// Ends sessions of connections that are closed, for good: later copies of their commands are refused.
     CloseSessions { sessions: Vec<SessionId> },
-    /// Ends every connection session of `node` whose boot is not `boot`.
+    /// Ends every connection session of `node` whose boot is not `boot`; nothing if `boot` itself has ended. The first
+    /// command of a new boot does the same.
     CloseOtherBoots { node: u64, boot: u64 },
     /// Executes a query inside a transaction, at the transaction's place.
     Query(Query),
