@@ -9,6 +9,7 @@
 //! | 0x41 | open session | id, deadline ms u32 |
 //! | 0x42 | write | id, deadline ms u32, session, sequence, first unanswered, entry |
 //! | 0x43 | query | id, deadline ms u32, query |
+//! | 0x44 | ping | id, deadline ms u32; not answered: QUIC's acknowledgement is the sign of life |
 //! | 0x50 | welcome | version u16, node, longest entry u32, leader |
 //! | 0x51 | denied | 0 version; 1 proof |
 //! | 0x52 | applied | id, index, reply |
@@ -55,6 +56,7 @@ mod kind {
     pub(super) const OPEN_SESSION: u8 = 0x41;
     pub(super) const WRITE: u8 = 0x42;
     pub(super) const QUERY: u8 = 0x43;
+    pub(super) const PING: u8 = 0x44;
     pub(super) const WELCOME: u8 = 0x50;
     pub(super) const DENIED: u8 = 0x51;
     pub(super) const APPLIED: u8 = 0x52;
@@ -102,6 +104,8 @@ pub enum Call {
     },
     /// A linearizable read.
     Query(Query),
+    /// Nothing; it has no end. The connection's acknowledgement tells that the node is there.
+    Ping,
 }
 
 /// What a node says to a client.
@@ -210,6 +214,7 @@ impl ClientCall {
         };
         match &self.call {
             Call::OpenSession => start(kind::OPEN_SESSION, 0).finish(),
+            Call::Ping => start(kind::PING, 0).finish(),
             Call::Write { session, seq, first_unanswered, entry } => {
                 let mut frame = start(kind::WRITE, 28 + entry.len().min(COPY_BELOW_BYTES));
                 frame.fields().put_u64_le(*session);
@@ -231,12 +236,13 @@ impl ClientCall {
     pub fn decode(frame: Bytes) -> Result<ClientCall, WireError> {
         let mut fields = FrameReader::new(frame);
         let found = fields.u8("type")?;
-        if !(kind::OPEN_SESSION..=kind::QUERY).contains(&found) {
+        if !(kind::OPEN_SESSION..=kind::PING).contains(&found) {
             return Err(WireError::Type { found });
         }
         let (id, deadline_ms) = (fields.u64("id")?, fields.u32("deadline")?);
         let call = match found {
             kind::OPEN_SESSION => Call::OpenSession,
+            kind::PING => Call::Ping,
             kind::WRITE => Call::Write {
                 session: fields.u64("session")?,
                 seq: fields.u64("seq")?,

@@ -10,6 +10,7 @@ mod members;
 mod network;
 mod outbox;
 mod peer;
+pub(crate) mod probe;
 pub(crate) mod quic;
 mod refusal;
 pub mod tls;

@@ -8,10 +8,15 @@ use std::time::Duration;
 
 use quinn::congestion::CubicConfig;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{AckFrequencyConfig, ClientConfig, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use quinn::{
+    AckFrequencyConfig, ClientConfig, ConnectionError, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig,
+    VarInt,
+};
 use quinn_proto::HashedConnectionIdGenerator;
 use ring::hmac;
 use socket2::{Domain, Protocol, Socket, Type};
+
+use super::refusal::Refusal;
 
 /// Largest UDP payload on loopback. quinn sends up to 10 at once, and those must stay below 64 KiB.
 const LOOPBACK_MTU: u16 = 6144;
@@ -116,6 +121,11 @@ pub(crate) fn client_config(tls: rustls::ClientConfig, used: Use, path: Path) ->
     let mut config = ClientConfig::new(Arc::new(crypto));
     config.transport_config(Arc::new(transport_config(used, path)));
     Ok(config)
+}
+
+/// Returns what the other side said, if it ended a connection because it does not accept who is there.
+pub(crate) fn refusal_text(error: &ConnectionError) -> Option<String> {
+    Refusal::of_error(error).map(|refusal| refusal.text)
 }
 
 /// Binds a UDP socket with buffers that survive a burst.

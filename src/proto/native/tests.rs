@@ -20,6 +20,7 @@ fn bytes() -> impl Strategy<Value = Bytes> {
 fn any_call() -> impl Strategy<Value = ClientCall> {
     let call = prop_oneof![
         Just(Call::OpenSession),
+        Just(Call::Ping),
         (any::<u64>(), any::<u64>(), any::<u64>(), bytes()).prop_map(|(session, seq, first_unanswered, entry)| {
             Call::Write { session, seq, first_unanswered, entry }
         }),
@@ -101,6 +102,7 @@ fn golden_bytes() {
     assert_eq!(hex(hello.encode()), "0f000000404b4e544301000200020000007077");
     let call = |call| hex(ClientCall { id: 7, deadline_ms: 5000, call }.encode());
     assert_eq!(call(Call::OpenSession), format!("0d00000041{}88130000", word(7)));
+    assert_eq!(call(Call::Ping), format!("0d00000044{}88130000", word(7)));
     let entry = Bytes::from_static(b"e");
     assert_eq!(
         call(Call::Write { session: 1, seq: 2, first_unanswered: 3, entry }),

@@ -208,6 +208,7 @@ impl Stream {
                 Err(Unfit::Refused(refusal)) => self.fail(id, Failure::Refused(refusal)),
                 Err(Unfit::Violation(why)) => return Err(StreamError::Violation(why)),
             },
+            Call::Ping => {}
             Call::Query(query) => {
                 self.node.read(number, deadline);
                 self.waiting.insert(number, Waiting::Query { id, query });
