@@ -281,9 +281,11 @@ fn unreached(source: &Source, sources: &[Source], manifest: &str, breaches: &mut
         }
         return;
     }
-    let of_cargo =
-        matches!(folder, "tests" | "examples" | "wal/tests" | "wal/examples" | "snapshot/tests" | "tools/tests");
-    if of_cargo || matches!(stem, "main" | "lib") || folder_name == "fuzz_targets" {
+    // Each file of these folders is a crate of its own, and may declare the modules below it.
+    let is_crates = |folder: &str| {
+        matches!(folder, "tests" | "examples" | "wal/tests" | "wal/examples" | "snapshot/tests" | "tools/tests")
+    };
+    if is_crates(folder) || matches!(stem, "main" | "lib") || folder_name == "fuzz_targets" {
         return;
     }
     let roots = ["mod.rs", "lib.rs", "main.rs"];
@@ -296,9 +298,10 @@ fn unreached(source: &Source, sources: &[Source], manifest: &str, breaches: &mut
     let declaration = format!("mod {module};");
     let by_path = format!("#[path = \"{file}\"]");
     let declares = |parent: &Source| {
-        let same_folder = parent.name.rsplit_once('/').is_some_and(|(other, _)| other == folder);
-        parents.contains(&parent.name) && parent.code.iter().any(|line| has_word(line, &declaration))
-            || same_folder && parent.text.contains(&by_path)
+        let parent_folder = parent.name.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let may_declare = parents.contains(&parent.name) || stem == "mod" && parent_folder == above && is_crates(above);
+        may_declare && parent.code.iter().any(|line| has_word(line, &declaration))
+            || parent_folder == folder && parent.text.contains(&by_path)
     };
     if !sources.iter().any(declares) {
         breaches.push(format!("{}:1: no module declares it", source.name));
