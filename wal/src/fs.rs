@@ -18,6 +18,8 @@ use crate::mmap::Mapping;
 /// 4 KiB.
 pub const VECTORED_BYTES_MIN: usize = 16 * 1024;
 
+/// How many bytes of a new slot are written between syncs.
+const FILL_BYTES: u64 = 4 << 20;
 /// How many parts one `pwritev` takes (`IOV_MAX`).
 const PARTS_MAX: usize = 1024;
 const PREFIX: &str = "slot-";
@@ -72,6 +74,9 @@ impl FsDisk {
         while at < segment_bytes {
             file.write_all_at(&zeros, at)?;
             at += 4096;
+            if at.is_multiple_of(FILL_BYTES) {
+                file.sync_data()?; // In small portions, so that the log's own syncs never wait behind a whole slot.
+            }
         }
         file.sync_data()?;
         File::open(&self.dir)?.sync_all()

@@ -119,6 +119,11 @@ impl Replay {
     pub fn slot(&mut self, header: &SegmentHeader, file: &Path, bytes: &[u8], successor: Option<&SegmentHeader>) {
         self.hard_state_from(header.durable, header.hard_state);
         self.check_predecessor(header, file);
+        if std::mem::take(&mut self.lossy) {
+            // What came before is known only in part; the header says where it ended.
+            self.index.reset(header.base);
+            self.entries.clear();
+        }
         let limit = successor.map(|next| next.prev_end.0.saturating_sub(header.lsn(0).0));
         let mut walk = Walk::new(header, bytes, limit);
         let mut slot = SlotReplay {

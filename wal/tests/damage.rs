@@ -262,7 +262,7 @@ fn leftovers_of_a_dropped_tail_never_come_back() {
     // Entry 3's mark shows that 2 was acknowledged only if it was: here its claim is `end`, so this is a torn tail.
     let (mut log, found) = open(&disk, 2).unwrap();
     assert_eq!(found.last, Index(1));
-    append(&mut log, 2, 2, &[b'z'; 1000 - 48 - 64]); // Ends exactly where the old entry 3 begins, reopen and mark counted.
+    append(&mut log, 2, 2, &[b'z'; 1000 - 48 - 64]); // Reopen and mark counted, ends where 3 began.
     sync(&mut log);
     drop(log);
     let (log, found) = open(&disk, 3).unwrap();
