@@ -107,6 +107,7 @@ pub(crate) struct Args {
 
 /// Runs a node until it ends.
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
+    end_on_panic();
     let exit_with_parent = args.exit_with_parent;
     let settings = Settings::resolve(args, std::env::vars_os())?;
     let ending = ending::watch(exit_with_parent)?;
@@ -123,6 +124,15 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     node.wait()?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Ends the process when any thread panics: a node that has lost a thread must not look alive.
+fn end_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
 }
 
 impl Args {
