@@ -125,7 +125,10 @@ fn keyspace(text: &mut String, _: &Door, status: &NodeStatus) {
 }
 
 fn raft(text: &mut String, _: &Door, status: &NodeStatus) {
+    // Clients that flatten all sections know `role` as that of replication: master or slave.
+    let is_role_taken = text.contains("# Replication\r\n");
     for (name, value) in raft_command::fields(status) {
+        let name = if name == "role" && is_role_taken { "raft_role" } else { name };
         match value {
             Value::Integer(number) => line(text, name, number),
             Value::Bulk(word) => line(text, name, String::from_utf8_lossy(&word)),

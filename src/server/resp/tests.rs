@@ -396,6 +396,9 @@ fn info_has_what_clients_parse() {
     ] {
         assert!(all.contains(&format!("\r\n{line}")), "{line} is not in {all}");
     }
+    assert_eq!(all.matches("\r\nrole:").count(), 1, "clients that flatten sections take the last");
+    assert!(all.contains("\r\nraft_role:leader\r\n"), "{all}");
+    assert!(bench.say("INFO raft").contains("\r\nrole:leader\r\n"));
     let some = bench.say("INFO raft replication");
     assert!(some.contains("# Replication") && some.contains("# Raft") && !some.contains("# Server"), "{some}");
     assert_eq!(bench.say("INFO foo"), "$0\r\n\r\n");
