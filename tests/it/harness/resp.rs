@@ -4,7 +4,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// One reply of RESP2.
+/// One reply. Maps and sets of RESP3 are arrays, as in RESP2.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
     Simple(String),
@@ -68,7 +68,8 @@ impl Client {
             "+" => Value::Simple(rest.to_owned()),
             "-" => Value::Error(rest.to_owned()),
             ":" => Value::Integer(number()?),
-            "$" => match usize::try_from(number()?) {
+            "_" => Value::Nil,
+            "$" | "=" => match usize::try_from(number()?) {
                 Err(_) => Value::Nil,
                 Ok(length) => {
                     let mut bytes = vec![0; length + 2];
@@ -77,11 +78,15 @@ impl Client {
                     Value::Bulk(bytes)
                 }
             },
-            "*" => match usize::try_from(number()?) {
+            "*" | "~" | "%" => match usize::try_from(number()?) {
                 Err(_) => Value::Nil,
-                Ok(length) => Value::Array((0..length).map(|_| self.receive()).collect::<io::Result<_>>()?),
+                Ok(length) => Value::Array(
+                    (0..if kind == "%" { 2 * length } else { length })
+                        .map(|_| self.receive())
+                        .collect::<io::Result<_>>()?,
+                ),
             },
-            _ => return Err(io::Error::other(format!("not RESP2: {line}"))),
+            _ => return Err(io::Error::other(format!("not RESP: {line}"))),
         })
     }
 }
