@@ -73,7 +73,7 @@ struct Door {
 enum Proof {
     Nothing,
     Certificate,
-    Password(Secret),
+    Password(Box<Secret>),
 }
 
 /// A password that is compared in constant time, by its tag under a key of this process.
@@ -224,7 +224,7 @@ impl Door {
 impl Proof {
     fn new(options: &NativeOptions) -> Proof {
         match &options.password {
-            Some(Password(password)) => Proof::Password(Secret::new(password)),
+            Some(Password(password)) => Proof::Password(Box::new(Secret::new(password))),
             None if options.is_proof_required => Proof::Certificate,
             None => Proof::Nothing,
         }
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn only_the_password_opens_a_door_with_one() {
-        let proof = Proof::Password(Secret::new(b"open sesame"));
+        let proof = Proof::Password(Box::new(Secret::new(b"open sesame")));
         assert!(proof.accepts(b"open sesame"));
         assert!(!proof.accepts(b"open sesam") && !proof.accepts(b""));
         assert!(Proof::Nothing.accepts(b""));
