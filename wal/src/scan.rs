@@ -19,6 +19,9 @@ use crate::format::{
 };
 use crate::types::Lsn;
 
+/// What most of a slot's unused end is made of.
+static ZEROS: [u8; 4096] = [0; 4096];
+
 /// A record whose header is good.
 #[derive(Clone, Copy, Debug)]
 pub struct Scanned<'a> {
@@ -179,6 +182,7 @@ impl<'a> Walk<'a> {
     pub fn resync(&mut self) -> bool {
         let mut at = self.offset + ALIGN;
         while at + RECORD_HEADER <= self.limit {
+            at += self.zeros(at);
             if self.may_be_record(at) && self.check_header(at).is_some() {
                 self.offset = at;
                 self.link = None;
@@ -199,12 +203,20 @@ impl<'a> Walk<'a> {
         let mut largest = None;
         let mut at = self.offset;
         while at + RECORD_HEADER <= self.limit {
+            at += self.zeros(at);
             if self.may_be_mark(at) {
                 largest = largest.max(self.mark(at).map(|mark| mark.durable));
             }
             at += ALIGN;
         }
         largest
+    }
+
+    /// Returns how far to go on because no record can begin before: 0, or most of a block that is all zeros.
+    fn zeros(&self, at: u64) -> u64 {
+        let block = self.bytes.get(to_usize(at)..to_usize(at) + ZEROS.len());
+        let room = at + ZEROS.len() as u64 + RECORD_HEADER <= self.limit;
+        if room && block == Some(&ZEROS[..]) { ZEROS.len() as u64 - RECORD_HEADER } else { 0 }
     }
 
     fn may_be_record(&self, at: u64) -> bool {
