@@ -119,8 +119,9 @@ impl Replay {
     pub fn slot(&mut self, header: &SegmentHeader, file: &Path, bytes: &[u8], successor: Option<&SegmentHeader>) {
         self.hard_state_from(header.durable, header.hard_state);
         self.check_predecessor(header, file);
-        if std::mem::take(&mut self.lossy) {
-            // What came before is known only in part; the header says where it ended.
+        if std::mem::take(&mut self.lossy) && self.index.last_id() != header.base {
+            // The end of what came before is not known; the header says where it was. Damage that hurts live entries
+            // is fatal anyway.
             self.index.reset(header.base);
             self.entries.clear();
         }

@@ -265,6 +265,11 @@ impl<D: SharedDisk> Wal<D> {
         self.shared().stored(|log| log.reset(last), |error| matches!(error, AppendError::Busy))
     }
 
+    /// Returns why the log is poisoned, if it is.
+    pub fn poisoned(&self) -> Option<Poisoned> {
+        self.shared().state.lock().log.poisoned().cloned()
+    }
+
     /// Returns figures of the log.
     pub fn stats(&self) -> Stats {
         let state = self.shared().state.lock();

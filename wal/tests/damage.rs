@@ -318,6 +318,55 @@ fn an_erased_or_missing_slot_is_reported() {
 }
 
 #[test]
+fn a_flipped_bit_anywhere_in_many_segments_is_reported_or_harmless() {
+    let disk = MemDisk::new();
+    let (mut log, _) = open(&disk, 1).unwrap();
+    let mut index = 0;
+    for round in 0..60u64 {
+        while log.space().prepared_slots < 2 {
+            log.prepare();
+        }
+        for size in [3, 700, 2000, 20_000 * (round % 4 / 3)] {
+            index += 1;
+            append(&mut log, index, 1 + round / 9, &vec![round as u8; size as usize]);
+        }
+        if round % 7 == 0 {
+            vote(&mut log, 1 + round / 9, 2);
+        }
+        if round == 30 {
+            log.purge(Index(40)).unwrap();
+        }
+        sync(&mut log);
+    }
+    settle(&mut log);
+    let (known, state) = (contents(&log), log.hard_state());
+    let slots = log.space().live_slots + log.space().free_slots;
+    drop(log);
+    let (mut reported, mut harmless, mut word) = (0, 0, 1u64);
+    for _ in 0..1500 {
+        word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let slot = SlotId((word >> 60) as u32 % slots as u32);
+        let (offset, mask) = ((word >> 20) % SEGMENT, 1 << (word >> 57 & 7));
+        let image = disk.image();
+        image.rot(slot, offset, mask);
+        match open(&image, 2) {
+            Err(OpenError::Damaged { first, .. }) => {
+                assert!(first.offset <= offset && first.file.ends_with(format!("slot-{:04}", slot.0)), "{first}");
+                reported += 1;
+            }
+            Err(other) => panic!("{slot:?} byte {offset}: {other}"),
+            Ok((log, found)) => {
+                assert_eq!(contents(&log), known, "{slot:?} byte {offset}");
+                assert_eq!((log.hard_state(), found.torn.is_some()), (state, false));
+                harmless += 1;
+            }
+        }
+    }
+    println!("{reported} reported, {harmless} harmless");
+    assert!(reported > 400 && harmless > 20);
+}
+
+#[test]
 fn both_headers_of_the_newest_segment_lost_is_damage() {
     let disk = MemDisk::new();
     let (mut log, _) = open(&disk, 1).unwrap();
