@@ -10,9 +10,11 @@ mod cert;
 mod cluster;
 mod completions;
 mod config;
+mod data;
 pub mod exit;
 mod http;
 mod logging;
+mod native;
 mod parse;
 pub mod print;
 mod reach;
@@ -60,6 +62,18 @@ enum Command {
     Start(Box<start::Args>),
     /// Make the certificates of a cluster
     Cert(cert::Args),
+    /// Set a key
+    Put(data::put::Args),
+    /// Add to the end of a key's value
+    Append(data::append::Args),
+    /// Read a key
+    Get(data::get::Args),
+    /// Delete a key
+    Del(data::del::Args),
+    /// Compare and set: give a key a new value if it has the old one
+    Cas(data::cas::Args),
+    /// List keys and values in order
+    Range(data::range::Args),
     /// Show the members of a cluster: roles, terms, lag, disks
     Status(status::Args),
     /// Load a cluster and measure how long each operation takes
@@ -86,6 +100,12 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Cluster(args) => cluster::run(args),
         Command::Start(args) => start::run(*args),
         Command::Cert(args) => cert::run(args),
+        Command::Put(args) => block_on(data::put::run(args)),
+        Command::Append(args) => block_on(data::append::run(args)),
+        Command::Get(args) => block_on(data::get::run(args)),
+        Command::Del(args) => block_on(data::del::run(args)),
+        Command::Cas(args) => block_on(data::cas::run(args)),
+        Command::Range(args) => block_on(data::range::run(args)),
         Command::Status(args) => status::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Completions(args) => completions::run(&args, &mut Cli::command()),

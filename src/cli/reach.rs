@@ -41,9 +41,4 @@ impl Reach {
     pub(crate) fn password(&self) -> Result<Option<Password>, Failure> {
         self.password_file.as_deref().map(read_password).transpose()
     }
-
-    /// Returns the endpoints as one text, for messages.
-    pub(crate) fn endpoints_text(&self) -> String {
-        self.endpoints.0.join(", ")
-    }
 }

@@ -9,6 +9,7 @@ mod harness;
 
 mod any_node;
 mod cluster_command;
+mod command_line;
 mod damage;
 mod handshakes;
 mod kills;

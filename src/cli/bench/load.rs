@@ -1,5 +1,6 @@
 //! What the clients do: which operation, which key, which value.
 
+use bytes::Bytes;
 use clap::ValueEnum;
 use rand::{Rng, RngCore, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -54,7 +55,7 @@ pub(super) struct Draw {
     load: Load,
     keys: u32,
     rng: Xoshiro256PlusPlus,
-    value: Vec<u8>,
+    value: Bytes,
 }
 
 impl Draw {
@@ -63,7 +64,7 @@ impl Draw {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(u64::from(client));
         let mut value = vec![0; usize::try_from(value_bytes).expect("bounded by the command")];
         rng.fill_bytes(&mut value);
-        Draw { load, keys, rng, value }
+        Draw { load, keys, rng, value: value.into() }
     }
 
     /// Returns the operation with number `number` of the whole run, and its key.
@@ -84,7 +85,7 @@ impl Draw {
     }
 
     /// Returns what is written.
-    pub(super) fn value(&self) -> &[u8] {
+    pub(super) fn value(&self) -> &Bytes {
         &self.value
     }
 }

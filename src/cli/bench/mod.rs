@@ -34,6 +34,8 @@ Examples:
 /// How operations travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Protocol {
+    /// The native client over QUIC, with sessions.
+    Native,
     /// RESP over TCP, as Redis clients speak.
     Resp,
 }
@@ -64,7 +66,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value = "10000", value_parser = parse::positive)]
     pub(super) keys: u32,
     /// How operations travel
-    #[arg(long, value_enum, default_value_t = Protocol::Resp)]
+    #[arg(long, value_enum, default_value_t = Protocol::Native)]
     pub(super) protocol: Protocol,
     /// Threads of the load generator
     #[arg(long, value_name = "N", default_value = "1", value_parser = parse::positive)]

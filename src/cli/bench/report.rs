@@ -159,6 +159,7 @@ fn result<'a>(args: &'a Args, tally: &Tally) -> Summary<'a> {
 
 fn protocol_name(protocol: Protocol) -> &'static str {
     match protocol {
+        Protocol::Native => "native",
         Protocol::Resp => "resp",
     }
 }

@@ -95,7 +95,7 @@ async fn work(shared: &Shared, mut connection: Connection, client: u32, tally: &
     shared.schedule.wait_start().await;
     while let Some((number, intended)) = shared.schedule.next().await {
         let (operation, key) = draw.next(number);
-        let fate = connection.execute(operation, &key, draw.value()).await;
+        let fate = connection.execute(operation, key, draw.value()).await;
         tally.lock().record(intended, fate);
         shared.done.fetch_add(1, Ordering::Relaxed);
     }
