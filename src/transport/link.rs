@@ -4,12 +4,14 @@
 //! hello, the first of the acceptor's control stream the answer; a stream is open for other frames from then on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, WriteError};
 use rustls::pki_types::CertificateDer;
 use thiserror::Error;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use crate::proto::peer::{Class, FrameCutter, Hello, HelloAck, PeerMessage, WireError, decode};
 use crate::raft::NodeId;
@@ -18,12 +20,17 @@ use super::identity::identity_of;
 use super::network::{PeerEvent, Shared};
 use super::peer::Peer;
 use super::refusal::{PROTOCOL_VIOLATION, Refusal, RefusalReason, Refuser};
+use super::{probe, quic};
 
 /// A hello with the longest address is far below this.
 const HELLO_BYTES_MAX: usize = 1024;
 
 /// How many chunks one read may return.
 const CHUNKS_PER_READ: usize = 32;
+
+/// A peer that is silent for so long is asked whether it is gone; again after twice as long, up to the maximum.
+const SILENCE_MIN: Duration = Duration::from_millis(100);
+const SILENCE_MAX: Duration = Duration::from_secs(1);
 
 /// Why a connection did not open.
 #[derive(Debug, Error)]
@@ -114,9 +121,16 @@ impl Link {
                 Err(error) => return error,
             }
         }
+        let mut is_dead = false;
+        let death = until_dead(&connection);
+        tokio::pin!(death);
         loop {
             tokio::select! {
                 error = connection.closed() => return error,
+                () = &mut death, if !is_dead => {
+                    is_dead = true;
+                    connection.close(quic::NO_REASON, b"the port is closed");
+                }
                 stream = connection.accept_uni() => match stream {
                     Ok(stream) => {
                         let inward = Inward::new(stream, shared.frame_bytes_max);
@@ -133,6 +147,23 @@ impl Link {
                     Err(panicked) => connection.close(PROTOCOL_VIOLATION, panicked.to_string().as_bytes()),
                 },
             }
+        }
+    }
+}
+
+/// Returns once the peer's process is certainly gone: nothing comes, and its port refuses.
+async fn until_dead(connection: &Connection) {
+    let mut heard = 0;
+    let mut silence = SILENCE_MIN;
+    loop {
+        sleep(silence).await;
+        let hears = connection.stats().udp_rx.datagrams;
+        if hears != heard {
+            (heard, silence) = (hears, SILENCE_MIN);
+        } else if probe::is_dead(connection.remote_address()).await {
+            return;
+        } else {
+            silence = (silence * 2).min(SILENCE_MAX);
         }
     }
 }

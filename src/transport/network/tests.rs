@@ -296,6 +296,20 @@ fn a_killed_peer_is_back_as_soon_as_it_starts_again() {
     }
 }
 
+/// Nobody waits for the idle timeout of a process that is gone.
+#[test]
+fn a_killed_peer_is_missed_before_its_connection_times_out() {
+    let certs = Certs::new();
+    let (one, two) = (Node::start(certs.config(1)), Node::start(certs.config(2)));
+    introduce(&[&one, &two]);
+    one.until_connected(2);
+    two.until_connected(1);
+    two.network.crash();
+    let killed = std::time::Instant::now();
+    one.until(|event| matches!(event, PeerEvent::Lost { .. }).then_some(()));
+    assert!(killed.elapsed() < Duration::from_secs(2), "missed after {:?}", killed.elapsed());
+}
+
 /// Two nodes that dial each other at the same moment end up with one connection that carries both ways.
 #[test]
 fn crossing_dials_end_in_one_connection() {
