@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "a door has a clock: it gives up on requests and at a stop")]
 
 mod auth;
+mod bounded;
 mod metrics;
 mod ready;
 
@@ -22,6 +23,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use self::bounded::BoundedListener;
 use crate::runtime::metrics::Registry;
 use crate::runtime::{Handle, Password};
 
@@ -55,7 +57,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     let door = Arc::new(Door { handle, options });
     let mut overdue = shutdown.clone();
-    let serving = axum::serve(listener, router(door)).with_graceful_shutdown(stopped(shutdown));
+    let serving = axum::serve(BoundedListener::new(listener), router(door)).with_graceful_shutdown(stopped(shutdown));
     tokio::select! {
         ended = serving => ended,
         () = async {

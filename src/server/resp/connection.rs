@@ -19,10 +19,9 @@ use super::pipeline::{Done, Ended, Pipeline};
 use super::read;
 use super::translate::{Read, Request};
 use crate::kv::Operation;
-use crate::node::RequestError;
 use crate::proto::entry::{self, Body};
 use crate::proto::resp::{Parsed, Parser, Value};
-use crate::runtime::{self, Completion, Handle, StorageState};
+use crate::runtime::{self, Completion, Handle};
 
 /// Room for at least this much is made before each read.
 const READ_BYTES_MIN: usize = 16 * 1024;
@@ -258,10 +257,7 @@ impl Connection {
             }
             Request::Read(wanted) if self.conversation.is_readonly => {
                 taken.reads += 1;
-                let done = match self.handle.status().storage_state {
-                    StorageState::Suspect | StorageState::Poisoned => Done::Failed(RequestError::Loading),
-                    StorageState::Ok | StorageState::Full => read::answer(&wanted, &self.handle.store(), &self.door),
-                };
+                let done = read::answer(&wanted, &self.handle.store(), &self.door);
                 self.pipeline.push_done(done, version);
             }
             Request::Read(wanted) => {

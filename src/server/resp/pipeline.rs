@@ -1,8 +1,8 @@
 //! One connection's commands between arrival and reply: what may be under way together, and the order of replies.
 //!
 //! A value without I/O. Replies leave in the order of the commands, whatever the order in which they come to be. Commands
-//! take effect in their order too: consecutive writes are under way together, consecutive reads share one barrier, but a read
-//! waits for the replies of the writes before it, and a write for those of the reads.
+//! take effect in their order too: consecutive writes are under way together, reads that arrive together share one barrier,
+//! but a read waits for the replies of the writes before it, and a write for those of the reads.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -22,6 +22,7 @@ pub(super) const COMMANDS_MAX: usize = 1024;
 ///
 /// - `slots[i]` is the command numbered `first + i`.
 /// - Not both `open_writes` and `open_reads` are above 0; each is the number of slots of its kind.
+/// - At most one barrier is under way; what is read later needs a later one.
 #[derive(Debug, Default)]
 pub(super) struct Pipeline {
     slots: VecDeque<Slot>,
@@ -88,7 +89,8 @@ impl Pipeline {
 
     /// Returns whether a read may be taken.
     fn takes_read(&self) -> bool {
-        self.has_room() && self.open_writes == 0
+        let is_joining = self.open_reads == 0 || self.barrier.is_some();
+        self.has_room() && self.open_writes == 0 && is_joining
     }
 
     /// Returns whether some request is under way.
@@ -285,14 +287,14 @@ mod tests {
         pipeline.push_read(get("b"), Version::Two, now);
         let first = pipeline.take_barrier().expect("a barrier");
         assert_eq!(pipeline.take_barrier(), None);
+        // What comes after the barrier was asked for needs another one.
+        assert!(!pipeline.takes_read() && !pipeline.takes_write());
+        assert_eq!(pipeline.complete(first, Ok(Outcome::Readable), echo), Ended::Reads { since: now, count: 2 });
+        assert_eq!(sent(&mut pipeline), "$1\r\na\r\n:1\r\n$1\r\nb\r\n");
         pipeline.push_read(get("c"), Version::Two, now);
         let second = pipeline.take_barrier().expect("another barrier");
-        assert!(!pipeline.takes_write());
-        // The later barrier may come first: it covers only what arrived before it was asked for.
         assert_eq!(pipeline.complete(second, Ok(Outcome::Readable), echo), Ended::Reads { since: now, count: 1 });
-        assert_eq!(sent(&mut pipeline), "");
-        assert_eq!(pipeline.complete(first, Ok(Outcome::Readable), echo), Ended::Reads { since: now, count: 2 });
-        assert_eq!(sent(&mut pipeline), "$1\r\na\r\n:1\r\n$1\r\nb\r\n$1\r\nc\r\n");
+        assert_eq!(sent(&mut pipeline), "$1\r\nc\r\n");
         assert!(pipeline.takes_write() && !pipeline.is_waiting());
     }
 
@@ -305,7 +307,7 @@ mod tests {
         assert!(pipeline.takes_read());
         pipeline.push_read(get("a"), Version::Two, now);
         let barrier = pipeline.take_barrier().expect("a barrier");
-        assert!(!pipeline.takes_write() && pipeline.takes_read());
+        assert!(!pipeline.takes_write());
         pipeline.complete(barrier, Err(RequestError::Loading), never);
         assert_eq!(sent(&mut pipeline), "+OK\r\n-LOADING the node is recovering its state; not executed\r\n");
     }
