@@ -38,6 +38,11 @@ impl Load {
         }
     }
 
+    /// Returns whether there are writes.
+    pub(super) fn writes(self) -> bool {
+        self != Load::Get
+    }
+
     /// Returns the word for it.
     pub(super) fn name(self) -> &'static str {
         match self {

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
 use super::super::exit::Failure;
-use super::load::{Draw, Load};
+use super::load::{Draw, Load, Operation};
 use super::pace::Schedule;
 use super::target::{Connection, Fate, Target};
 
@@ -73,7 +74,11 @@ pub(super) async fn run_all(target: Arc<Target>, shared: Arc<Shared>, clients: V
     // One tally a thread: a histogram is large, and clients may be many.
     let tally = Arc::new(Mutex::new(Tally::new()));
     for client in clients {
-        let connection = target.connect(client).await?;
+        let mut connection = target.connect(client).await?;
+        if shared.load.writes() {
+            // Opens the client's session, which is no part of what is measured. If it fails, so does what follows.
+            connection.execute(Operation::Put, b"bench:warm".to_vec(), &Bytes::from_static(b"x")).await;
+        }
         shared.working.fetch_add(1, Ordering::Release);
         shared.connected.fetch_add(1, Ordering::Release);
         let (shared, tally) = (Arc::clone(&shared), Arc::clone(&tally));

@@ -109,7 +109,7 @@ pub(super) fn headline(layout: &Layout, seen: &[Option<NodeStatus>]) -> String {
 }
 
 /// Returns what to try next.
-pub(super) fn next_steps(layout: &Layout) -> String {
+pub(super) fn next_steps(layout: &Layout, has_password: bool) -> String {
     let ports: Vec<&str> = layout.nodes.iter().map(|node| port(&node.client_addr)).collect();
     let (first, second) = (ports[0], ports[ports.len().min(2) - 1]);
     let mut reach = String::new();
@@ -122,9 +122,10 @@ pub(super) fn next_steps(layout: &Layout) -> String {
     if layout.dir != Path::new("kontiki-data") {
         reach.push_str(&format!(" --tls-dir {}", layout.certs_dir().display()));
     }
+    let (ask, user) = if has_password { (" --askpass", " -u :PASSWORD") } else { ("", "") };
     format!(
-        "\nTry next:\n  redis-cli -p {first} SET greeting hello\n  redis-cli -p {second} GET greeting\n  \
-         kontiki append log entry{reach}\n  kontiki status --watch{http}\n  curl http://{}/status\n\n\
+        "\nTry next:\n  redis-cli -p {first}{ask} SET greeting hello\n  redis-cli -p {second}{ask} GET greeting\n  \
+         kontiki append log entry{reach}\n  kontiki status --watch{http}\n  curl{user} http://{}/status\n\n\
          Ctrl-C stops all nodes; the same command resumes with all data.\n\n",
         layout.nodes[0].http_addr
     )

@@ -51,7 +51,7 @@ pub(super) async fn serve(
     let text = if args.quiet {
         table
     } else {
-        format!("{}{table}{}", ready::headline(layout, &seen), ready::next_steps(layout))
+        format!("{}{table}{}", ready::headline(layout, &seen), ready::next_steps(layout, watch.password.is_some()))
     };
     // Whoever started this may not read on: the nodes serve all the same.
     print::raw(text.as_bytes()).ok();

@@ -35,7 +35,7 @@ struct Done {
 
 /// Adds to the value and prints its new length.
 pub(in crate::cli) async fn run(args: Args) -> Result<(), Failure> {
-    let (key, value) = (super::key(args.key)?, super::value(args.value)?);
+    let (key, value) = (super::key(args.key), super::value(args.value)?);
     let call = OneCall::connect(&args.common.reach).await?;
     let length = call.end(call.client.append(key.clone(), value)).await?;
     match args.common.output {

@@ -41,7 +41,7 @@ struct Done {
 /// Sets the key if it has the old value.
 pub(in crate::cli) async fn run(args: Args) -> Result<(), Failure> {
     use std::os::unix::ffi::OsStringExt;
-    let (key, old, new) = (super::key(args.key)?, Expected::Value(args.old.into_vec().into()), super::value(args.new)?);
+    let (key, old, new) = (super::key(args.key), Expected::Value(args.old.into_vec().into()), super::value(args.new)?);
     let call = OneCall::connect(&args.common.reach).await?;
     let set = call.end(call.client.compare_and_set(key.clone(), old, new)).await?;
     if args.common.output == Output::Json {

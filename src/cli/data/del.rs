@@ -33,7 +33,7 @@ struct Done {
 
 /// Deletes the key.
 pub(in crate::cli) async fn run(args: Args) -> Result<(), Failure> {
-    let key = super::key(args.key)?;
+    let key = super::key(args.key);
     let call = OneCall::connect(&args.common.reach).await?;
     if call.end(call.client.delete(vec![key.clone()])).await? == 0 {
         return Err(super::not_found(&key));

@@ -40,7 +40,7 @@ struct Found {
 
 /// Prints the value.
 pub(in crate::cli) async fn run(args: Args) -> Result<(), Failure> {
-    let key = super::key(args.key)?;
+    let key = super::key(args.key);
     let call = OneCall::connect(&args.common.reach).await?;
     let found = call.end(call.client.get_versioned(key.clone())).await?;
     let Some(Versioned { value, revision }) = found else { return Err(super::not_found(&key)) };

@@ -44,10 +44,9 @@ impl JsonBytes {
     }
 }
 
-/// Returns a key: any bytes but none.
-fn key(word: OsString) -> Result<Bytes, Failure> {
-    let key = word.into_vec();
-    if key.is_empty() { Err(Failure::config("the key is empty; give at least one byte")) } else { Ok(key.into()) }
+/// Returns a key: any bytes, as they are on the line.
+fn key(word: OsString) -> Bytes {
+    word.into_vec().into()
 }
 
 /// Returns a value: the word itself, or standard input for `-`.

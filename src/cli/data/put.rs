@@ -35,7 +35,7 @@ struct Done {
 
 /// Sets the key.
 pub(in crate::cli) async fn run(args: Args) -> Result<(), Failure> {
-    let (key, value) = (super::key(args.key)?, super::value(args.value)?);
+    let (key, value) = (super::key(args.key), super::value(args.value)?);
     let call = OneCall::connect(&args.common.reach).await?;
     call.end(call.client.put(key.clone(), value)).await?;
     match args.common.output {

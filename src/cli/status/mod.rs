@@ -113,6 +113,9 @@ async fn once(args: &Args, doors: &Doors, password: Option<&Password>) -> Result
     }
     if seen.iter().all(|node| node.status.is_err()) {
         let tried = doors.addresses.join(", ");
+        if seen.iter().filter_map(|node| node.status.as_ref().err()).any(SourceError::is_unauthorized) {
+            return Err(Failure::config(format!("{tried} want the cluster's password; name it with --password-file")));
+        }
         let why = seen.iter().find_map(|node| node.status.as_ref().err()).map(ToString::to_string);
         return Err(Failure::new(
             Exit::Unavailable,

@@ -31,6 +31,19 @@ pub(super) enum SourceError {
     Strange,
 }
 
+impl SourceError {
+    /// Returns whether the node wants a password, or another one.
+    pub(super) fn is_unauthorized(&self) -> bool {
+        match self {
+            SourceError::Http(HttpError::Status(status)) => *status == 401,
+            SourceError::Refused(text) | SourceError::Resp(RespError::Refused(text)) => {
+                ["NOAUTH", "WRONGPASS", "ERR AUTH"].iter().any(|start| text.starts_with(start))
+            }
+            SourceError::Http(_) | SourceError::Resp(_) | SourceError::Late(_) | SourceError::Strange => false,
+        }
+    }
+}
+
 /// Asks one node.
 pub(super) async fn ask(
     door: Door,
