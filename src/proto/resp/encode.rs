@@ -1,7 +1,6 @@
 //! Replies as bytes: versions 2 and 3, large values by reference.
 
 use std::collections::VecDeque;
-use std::fmt::Write;
 use std::io::IoSlice;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -26,8 +25,8 @@ pub enum Version {
 pub enum Value {
     /// A short word.
     Simple(&'static str),
-    /// An error: its code and text, as after `-`.
-    Error(String),
+    /// An error: its code and text, as after `-`. Bytes, because it may repeat what the client sent.
+    Error(Bytes),
     /// A number.
     Integer(i64),
     /// Bytes.
@@ -59,7 +58,12 @@ impl Value {
 
     /// Makes an error with Redis' general code: `ERR …`.
     pub fn error(text: impl std::fmt::Display) -> Value {
-        Value::Error(format!("ERR {text}"))
+        Value::Error(Bytes::from(format!("ERR {text}")))
+    }
+
+    /// Makes an error of its code and text, as after `-`.
+    pub const fn fixed_error(text: &'static str) -> Value {
+        Value::Error(Bytes::from_static(text.as_bytes()))
     }
 }
 
@@ -117,7 +121,7 @@ impl Output {
     pub fn push_value(&mut self, value: &Value, version: Version) {
         match value {
             Value::Simple(word) => self.push_line(b'+', word.as_bytes()),
-            Value::Error(text) => self.push_error(text),
+            Value::Error(text) => self.push_error_bytes(text),
             Value::Integer(number) => self.push_number(b':', *number),
             Value::Bulk(bytes) => self.push_bulk(bytes),
             Value::Verbatim(text) => self.push_verbatim(text, version),
@@ -165,17 +169,13 @@ impl Output {
 
     /// Appends an error; a line break in it becomes a space, for the frame's sake.
     pub fn push_error(&mut self, error: impl std::fmt::Display) {
+        self.push_error_bytes(error.to_string().as_bytes());
+    }
+
+    fn push_error_bytes(&mut self, error: &[u8]) {
         let before = self.tail.len();
         self.tail.put_u8(b'-');
-        // Writing to memory does not fail; a Display that does is cut short.
-        if write!(self.tail, "{error}").is_err() {
-            self.tail.put_slice(b"...");
-        }
-        for byte in &mut self.tail[before..] {
-            if matches!(*byte, b'\r' | b'\n') {
-                *byte = b' ';
-            }
-        }
+        self.tail.extend(error.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte }));
         self.tail.put_slice(b"\r\n");
         self.bytes += self.tail.len() - before;
     }

@@ -43,7 +43,7 @@ pub(super) fn dispatch(
     let decision = if !conversation.is_authenticated && !spec.flags.has(Flags::NO_AUTH) {
         Decision::Answer(errors::no_auth().into())
     } else if is_loading && !spec.flags.has(Flags::LOADING) {
-        Decision::Answer(Value::Error(RequestError::Loading.to_string()).into())
+        Decision::Answer(Value::Error(RequestError::Loading.to_string().into()).into())
     } else if spec.flags.has(Flags::WRITE) || spec.flags.has(Flags::READONLY) {
         match translate(spec, arguments, door.bounds()) {
             Ok(request) => Decision::Submit(request),

@@ -32,11 +32,11 @@ pub(super) fn not_in_session(name: &str) -> Value {
 }
 
 pub(super) fn no_auth() -> Value {
-    Value::Error("NOAUTH Authentication required.".to_owned())
+    Value::fixed_error("NOAUTH Authentication required.")
 }
 
 pub(super) fn wrong_password() -> Value {
-    Value::Error("WRONGPASS invalid username-password pair or user is disabled.".to_owned())
+    Value::fixed_error("WRONGPASS invalid username-password pair or user is disabled.")
 }
 
 /// `arguments` with the name, at least that.
@@ -51,17 +51,19 @@ pub(super) fn unknown_command(arguments: &[Bytes]) -> Value {
         repeated.extend_from_slice(c_string(argument, room));
         repeated.extend_from_slice(b"' ");
     }
-    let name = String::from_utf8_lossy(c_string(&arguments[0], REPEATED_BYTES_MAX)).into_owned();
-    Value::error(format_args!(
-        "unknown command '{name}', with args beginning with: {}",
-        String::from_utf8_lossy(&repeated)
-    ))
+    let name = c_string(&arguments[0], REPEATED_BYTES_MAX);
+    repeating(&[b"unknown command '", name, b"', with args beginning with: ", &repeated])
 }
 
 /// `parent` is the container's name in lower case.
 pub(super) fn unknown_subcommand(parent: &str, name: &[u8]) -> Value {
-    let name = String::from_utf8_lossy(c_string(name, REPEATED_BYTES_MAX)).into_owned();
-    Value::error(format_args!("unknown subcommand '{name}'. Try {} HELP.", parent.to_uppercase()))
+    let (name, parent) = (c_string(name, REPEATED_BYTES_MAX), parent.to_uppercase());
+    repeating(&[b"unknown subcommand '", name, b"'. Try ", parent.as_bytes(), b" HELP."])
+}
+
+/// Makes an error with Redis' general code of text and of what the client sent.
+pub(super) fn repeating(parts: &[&[u8]]) -> Value {
+    Value::Error(Bytes::from([b"ERR ", &parts.concat()[..]].concat()))
 }
 
 /// What C's `%.*s` prints of `text`: up to a NUL, at most `bytes_max`.

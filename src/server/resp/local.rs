@@ -77,7 +77,8 @@ pub(super) fn answer(spec: &'static Spec, arguments: &[Bytes], conversation: &mu
         Id::Auth => auth(arguments, conversation, door),
         Id::Select => match parse_i64(&arguments[1]) {
             Some(0) => Value::OK,
-            Some(_) => Value::error("DB index is out of range"),
+            Some(index) if i32::try_from(index).is_ok() => Value::error("DB index is out of range"),
+            Some(_) => Value::error("value is out of range, value must between -2147483648 and 2147483647"),
             None => errors::not_an_integer(),
         },
         Id::Quit => return Answer { value: Value::OK, closes: true },
@@ -117,7 +118,7 @@ fn hello(arguments: &[Bytes], conversation: &mut Conversation, door: &Door) -> V
         Some(None) => return Value::error("Protocol version is not an integer or out of range"),
         Some(Some(2)) => Version::Two,
         Some(Some(3)) => Version::Three,
-        Some(Some(_)) => return Value::Error("NOPROTO unsupported protocol version".to_owned()),
+        Some(Some(_)) => return Value::fixed_error("NOPROTO unsupported protocol version"),
     };
     let mut rest = arguments.get(2..).unwrap_or_default();
     let (mut credentials, mut name) = (None, None);
@@ -135,8 +136,7 @@ fn hello(arguments: &[Bytes], conversation: &mut Conversation, door: &Door) -> V
                 after
             }
             _ => {
-                let option = String::from_utf8_lossy(option);
-                return Value::error(format_args!("Syntax error in HELLO option '{option}'"));
+                return errors::repeating(&[b"Syntax error in HELLO option '", option, b"'"]);
             }
         };
     }
@@ -146,10 +146,9 @@ fn hello(arguments: &[Bytes], conversation: &mut Conversation, door: &Door) -> V
         return refusal;
     }
     if !conversation.is_authenticated {
-        return Value::Error(
+        return Value::fixed_error(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> \
-             option can be used to authenticate the client and select the RESP protocol version at the same time"
-                .to_owned(),
+             option can be used to authenticate the client and select the RESP protocol version at the same time",
         );
     }
     if let Some(name) = name {
