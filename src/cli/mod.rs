@@ -112,11 +112,20 @@ fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
+/// Turns that other tasks get after the last one: a QUIC connection that was dropped says goodbye in its own.
+const LAST_TURNS: u32 = 8;
+
 /// Runs a future on this thread.
 fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(exit::Exit::Io, format!("cannot start a runtime: {error}")))?;
-    runtime.block_on(future)
+    runtime.block_on(async {
+        let ended = future.await;
+        for _ in 0..LAST_TURNS {
+            tokio::task::yield_now().await;
+        }
+        ended
+    })
 }
 
 #[cfg(test)]
