@@ -6,6 +6,7 @@ mod nodes;
 #[path = "../it/harness/ports.rs"]
 mod ports;
 mod raw;
+mod scripted;
 
 use std::time::{Duration, Instant};
 
