@@ -19,6 +19,8 @@ mod parse;
 pub mod print;
 mod reach;
 mod resp;
+#[cfg(test)]
+mod sample;
 mod start;
 mod status;
 mod tls;

@@ -170,3 +170,32 @@ fn last_line(path: &Path) -> Option<String> {
     let line = tail.lines().rev().find(|line| !line.trim().is_empty())?;
     Some(line.strip_prefix("kontiki: ").unwrap_or(line).to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(raw: i32) -> (Ended, NodePlace, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::open(dir.path(), Some(1), None).unwrap();
+        let node = layout.nodes[0].clone();
+        std::fs::write(&node.log_file, "INFO serving\nkontiki: slot-0003 is damaged at 4096\n").unwrap();
+        (Ended { id: 1, status: ExitStatus::from_raw(raw) }, node, dir)
+    }
+
+    #[test]
+    fn an_end_by_itself_is_told_with_its_last_words() {
+        let (ended, node, dir) = ended(65 << 8);
+        let log = dir.path().join("node-1.log");
+        let told = "node 1 exited with code 65 (data damaged): slot-0003 is damaged at 4096; its log is ";
+        assert_eq!(describe(&ended, &node), format!("{told}{}", log.display()));
+        assert_eq!(exit_of(&ended), Exit::Damaged);
+    }
+
+    #[test]
+    fn a_killed_node_has_no_last_words() {
+        let (ended, node, _dir) = ended(9);
+        assert!(describe(&ended, &node).starts_with("node 1 was killed by signal 9; its log is "));
+        assert_eq!(exit_of(&ended), Exit::Failed);
+    }
+}

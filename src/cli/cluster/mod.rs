@@ -1,5 +1,6 @@
 //! `kontiki cluster`: nodes as child processes on this machine, watched until Ctrl-C.
 
+mod changes;
 mod child;
 mod layout;
 mod ready;

@@ -8,10 +8,11 @@ use super::super::http;
 use super::super::print;
 use super::super::status::role_name;
 use super::Args;
+use super::changes::changes;
 use super::child::{self, Children, Ended};
 use super::layout::Layout;
 use super::ready;
-use crate::runtime::{NodeStatus, Password, Role, StorageState};
+use crate::runtime::{NodeStatus, Password};
 
 /// Between two looks until a leader serves.
 const LOOK_INTERVAL_STARTING: Duration = Duration::from_millis(50);
@@ -55,7 +56,7 @@ pub(super) async fn serve(
     };
     // Whoever started this may not read on: the nodes serve all the same.
     print::raw(text.as_bytes()).ok();
-    std::mem::take(&mut watch.early).iter().for_each(|words| watch.complain(words));
+    std::mem::take(&mut watch.early).iter().for_each(|failure| watch.complain(&failure.message));
     if let Some(path) = &args.ready_file {
         ready::write(path, layout, &seen)?;
     }
@@ -70,7 +71,7 @@ struct Watch<'a> {
     /// Nodes whose process has ended by itself.
     ended: BTreeSet<u64>,
     /// What is to be said of nodes that ended before a leader served.
-    early: Vec<String>,
+    early: Vec<Failure>,
 }
 
 impl Watch<'_> {
@@ -103,7 +104,7 @@ impl Watch<'_> {
     /// A start that can still lead to a leader goes on without the node that ended.
     fn on_ended_early(&mut self, ended: &Ended) -> Result<(), Failure> {
         self.ended.insert(ended.id);
-        self.early.push(self.describe(ended));
+        self.early.push(Failure::new(child::exit_of(ended), self.describe(ended)));
         if self.running() > self.layout.nodes.len() / 2 {
             return Ok(());
         }
@@ -111,7 +112,8 @@ impl Watch<'_> {
             0 => String::new(),
             more => format!("; so did {more} more, see their logs"),
         };
-        Err(Failure::new(child::exit_of(ended), format!("{}{also}", self.early[0])))
+        let first = self.early.swap_remove(0);
+        Err(Failure { message: first.message + &also, ..first })
     }
 
     fn say_patience(&self, seen: &Seen) {
@@ -144,7 +146,7 @@ impl Watch<'_> {
                 () = tokio::time::sleep(LOOK_INTERVAL) => {
                     let mut now = self.look().await;
                     self.bear_with_slow(&before, &mut now, &mut misses);
-                    for change in changes(self.layout, &before, &now) {
+                    for change in changes(&before, &now) {
                         self.tell(&change);
                     }
                     before = now;
@@ -214,55 +216,4 @@ impl Watch<'_> {
     fn complain(&self, words: &str) {
         Failure::new(Exit::Failed, words).report(crate::cli::PROGRAM);
     }
-}
-
-/// Returns what is different, in words.
-fn changes(layout: &Layout, before: &Seen, now: &Seen) -> Vec<String> {
-    let mut found = Vec::new();
-    for ((node, was), is) in layout.nodes.iter().zip(before).zip(now) {
-        match (was, is) {
-            (Some(_), None) => found.push(format!("node {} does not answer", node.id)),
-            (None, Some(is)) => found.push(format!("node {} answers, {}", node.id, role_name(is.role))),
-            (Some(was), Some(is)) => found.extend(node_changes(was, is)),
-            (None, None) => {}
-        }
-    }
-    let led = |seen: &Seen| ready::leader(seen).map(|leader| (leader.term, leader.node_id));
-    match (led(before), led(now)) {
-        (was, Some((term, id))) if was != Some((term, id)) => found.push(format!("node {id} leads term {term}")),
-        (Some((term, id)), None) => found.push(format!("no leader: node {id} led term {term}")),
-        (_, _) => {}
-    }
-    found
-}
-
-fn node_changes(was: &NodeStatus, is: &NodeStatus) -> Vec<String> {
-    let mut found = Vec::new();
-    let id = is.node_id;
-    if was.storage_state != is.storage_state {
-        let state = match is.storage_state {
-            StorageState::Ok => "ok",
-            StorageState::Suspect => "suspect: it neither votes nor leads",
-            StorageState::Poisoned => "poisoned: a sync failed, the node ends",
-            StorageState::Full => "full: writes are refused",
-        };
-        found.push(format!("node {id} storage is {state}"));
-    }
-    if was.snapshot_index != is.snapshot_index {
-        found.push(format!("node {id} has a snapshot at index {}", is.snapshot_index));
-    }
-    if was.role != is.role && is.role == Role::Candidate {
-        found.push(format!("node {id} campaigns in term {}", is.term));
-    }
-    let members = |status: &NodeStatus| -> Vec<(u64, bool)> {
-        status.members.iter().map(|member| (member.id, member.voter)).collect()
-    };
-    if is.role == Role::Leader && members(was) != members(is) {
-        let list = is
-            .members
-            .iter()
-            .map(|member| if member.voter { member.id.to_string() } else { format!("{} (learner)", member.id) });
-        found.push(format!("members are now {}", list.collect::<Vec<_>>().join(", ")));
-    }
-    found
 }

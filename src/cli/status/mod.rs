@@ -302,44 +302,12 @@ fn storage_name(state: StorageState) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sample;
     use super::*;
 
-    fn member(id: u64, match_index: Option<u64>) -> MemberStatus {
-        MemberStatus {
-            id,
-            peer_addr: format!("p:{id}"),
-            client_addr: String::new(),
-            voter: true,
-            match_index,
-            last_contact_ms: match_index.map(|_| 3),
-        }
-    }
-
     fn node(id: u64, role: Role, matched: [Option<u64>; 2]) -> Seen {
-        let status = NodeStatus {
-            node_id: id,
-            cluster_id: "c0".into(),
-            storage_uuid: String::new(),
-            role,
-            term: 4,
-            leader_id: None,
-            commit_index: 1_200,
-            applied_index: 1_200,
-            first_log_index: 1,
-            last_log_index: 1_200,
-            snapshot_index: 0,
-            members: vec![member(1, matched[0]), member(2, matched[1])],
-            joint: false,
-            storage_state: StorageState::Ok,
-            state_hash: String::new(),
-            keys: 3,
-            sync_p99_us: 1_250,
-            elections_total: 0,
-            repaired_entries: 0,
-            process_id: 1,
-            uptime_ms: 1,
-        };
-        Seen { address: format!("h:{id}"), status: Ok(status) }
+        let members = vec![sample::member(1, matched[0]), sample::member(2, matched[1])];
+        Seen { address: format!("h:{id}"), status: Ok(NodeStatus { members, ..sample::status(id, role) }) }
     }
 
     fn lines(seen: &[Seen]) -> Vec<String> {
