@@ -26,7 +26,7 @@ fn core(id: u64) -> Raft {
     };
     let member = Member { peer_addr: String::new(), client_addr: String::new(), storage_uuid: None, voter: true };
     let members: BTreeMap<_, _> = (1..=3).map(|id| (NodeId(id), member.clone())).collect();
-    let bootstrap = Configuration { history: 1, members, outgoing: None };
+    let bootstrap = Configuration { history: 1, members, ..Configuration::default() };
     Raft::new(settings, Boot { configurations: vec![(Index(0), bootstrap)], ..Boot::default() }).unwrap()
 }
 

@@ -76,6 +76,11 @@ impl Store {
         }
     }
 
+    /// Replaces the limits, by an entry that every replica applies at the same index.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// Applies one entry and returns its reply. O(log n) for each key named; expiry and FLUSHALL cost what they remove.
     ///
     /// [`super::CommandError::SessionExpired`], [`super::CommandError::SessionStale`] and [`super::CommandError::OutOfOrder`] mean that this

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::kv::{Command, Condition, Exec, Query, Set, SetCondition};
-use crate::raft::{Member, NodeId};
+use crate::raft::{ClusterLimits, Member, NodeId};
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/proto/testscripts/entries.golden");
 
@@ -102,6 +102,7 @@ fn configuration() -> Configuration {
     };
     Configuration {
         history: 0xAA,
+        limits: ClusterLimits { value_bytes_max: 0x0A0B, entry_bytes_max: 0x0C0D },
         members: BTreeMap::from([(NodeId(1), member)]),
         outgoing: Some(BTreeSet::from([NodeId(2)])),
     }

@@ -40,7 +40,7 @@ pub use ready::{
 };
 pub use settings::{Boot, BootError, Settings};
 pub use status::{PeerPace, PeerStatus};
-pub use types::{Configuration, HardState, Index, LogId, Member, NodeId, Term};
+pub use types::{ClusterLimits, Configuration, HardState, Index, LogId, Member, NodeId, Term};
 
 #[cfg(test)]
 mod tests;

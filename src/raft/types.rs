@@ -52,6 +52,16 @@ pub struct Member {
     pub voter: bool,
 }
 
+/// Limits on which what is applied depends: every member must have the same, so the first leader's flags set them for
+/// good. The core only carries them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterLimits {
+    /// Bytes of the longest value.
+    pub value_bytes_max: u64,
+    /// Bytes of the largest entry; no member's segments may be too small for it.
+    pub entry_bytes_max: u64,
+}
+
 /// Who is in the cluster: the content of a configuration entry.
 ///
 /// - While `outgoing` is `Some`, decisions need a majority of both voter sets (joint consensus, thesis §4.3).
@@ -60,10 +70,19 @@ pub struct Member {
 pub struct Configuration {
     /// Random id of this history; 0 only in the bootstrap configuration, before the first entry.
     pub history: u128,
+    /// The limits of this history.
+    pub limits: ClusterLimits,
     /// The members, learners included.
     pub members: BTreeMap<NodeId, Member>,
     /// The voters of the configuration that is being left, while the change is under way.
     pub outgoing: Option<BTreeSet<NodeId>>,
+}
+
+impl Default for ClusterLimits {
+    /// Returns what segments of 64 MiB allow.
+    fn default() -> ClusterLimits {
+        ClusterLimits { value_bytes_max: 8 << 20, entry_bytes_max: 32 << 20 }
+    }
 }
 
 impl Index {

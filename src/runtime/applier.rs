@@ -7,17 +7,19 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::kv::{CommandError, Input, Reply, Store};
+use crate::kv::{CommandError, Input, Limits, Reply, Store};
 use crate::node::{Outcome, RequestError, RequestId};
 use crate::proto::codec;
-use crate::proto::entry::{self, Body};
+use crate::proto::entry::{self, Body, EntryError};
 use crate::proto::peer::ForwardOutcome;
-use crate::raft::{Index, NodeId};
+use crate::raft::{ClusterLimits, Index, NodeId};
+use crate::storage::Journal;
 
 use super::handle::Completion;
 use super::network::Network;
 use super::options::FailureClass;
 use super::shared::Shared;
+use super::start::{NodeFailure, failure};
 
 /// The state is locked for at most this many entries at a time, so that readers get in between.
 const ENTRIES_PER_LOCK: u64 = 256;
@@ -92,8 +94,8 @@ impl Applier {
             for job in self.jobs.take_all() {
                 match job {
                     Job::Apply { range, targets } => {
-                        if let Err(failed) = self.apply(range, targets) {
-                            self.shared.fail(FailureClass::Damaged, failed);
+                        if let Err(failure) = self.apply(range, targets) {
+                            self.shared.end(Err(failure));
                             return;
                         }
                         self.release_reads();
@@ -108,7 +110,7 @@ impl Applier {
         }
     }
 
-    fn apply(&self, range: RangeInclusive<Index>, mut targets: VecDeque<(Index, Target)>) -> Result<(), String> {
+    fn apply(&self, range: RangeInclusive<Index>, mut targets: VecDeque<(Index, Target)>) -> Result<(), NodeFailure> {
         let mut next = range.start().0;
         while next <= range.end().0 {
             let last = range.end().0.min(next + ENTRIES_PER_LOCK - 1);
@@ -133,21 +135,20 @@ impl Applier {
         Ok(())
     }
 
-    fn apply_entry(&self, store: &mut Store, index: Index) -> Result<Reply, String> {
+    fn apply_entry(&self, store: &mut Store, index: Index) -> Result<Reply, NodeFailure> {
         let journal = &self.shared.journal;
-        let stored = journal.entry(index).map_err(|error| error.to_string())?;
-        let decoded = entry::decode(&stored)
-            .map_err(|error| format!("log {}: entry {index}: {error}", journal.dir().display()))?;
+        let stored = journal.entry(index).map_err(|error| failure(FailureClass::Damaged, &error))?;
+        let decoded = entry::decode(&stored).map_err(|error| undecodable(journal, index, &error))?;
         let time_ms = decoded.time_ms;
         Ok(match &decoded.body {
             Body::Operation(operation) => {
                 store.apply(Input { index: index.0, time_ms, origin: decoded.origin, operation })
             }
             Body::Configuration(configuration) => {
+                self.check_limits(configuration.limits)?;
                 store.apply_configuration(index.0, time_ms, &codec::encode(configuration));
-                if self.shared.learn_history(configuration.history).map_err(|error| error.to_string())? {
-                    self.network.on_history(configuration.history);
-                }
+                store.set_limits(Limits { max_value_bytes: configuration.limits.value_bytes_max });
+                self.learn_history(configuration.history)?;
                 Reply::Ok
             }
             Body::Noop | Body::Time | Body::ClusterVersion(_) => {
@@ -155,6 +156,28 @@ impl Applier {
                 Reply::Ok
             }
         })
+    }
+
+    fn learn_history(&self, history: u128) -> Result<(), NodeFailure> {
+        if self.shared.learn_history(history).map_err(|error| failure(FailureClass::Io, &error))? {
+            self.network.on_history(history);
+        }
+        Ok(())
+    }
+
+    /// A member whose segments cannot hold the cluster's largest entry would fail at the first one: it stops now.
+    fn check_limits(&self, limits: ClusterLimits) -> Result<(), NodeFailure> {
+        let held = self.shared.journal.entry_bytes_max();
+        if usize::try_from(limits.entry_bytes_max).is_ok_and(|needed| needed <= held) {
+            return Ok(());
+        }
+        let message = format!(
+            "log {}: its segments hold entries of up to {held} bytes, the cluster's may have {}; start this member with an \
+             empty directory and the --segment-bytes of the others",
+            self.shared.journal.dir().display(),
+            limits.entry_bytes_max
+        );
+        Err(NodeFailure { class: FailureClass::Configuration, message })
     }
 
     fn answer(&self, index: Index, target: Target, reply: Reply) {
@@ -174,6 +197,15 @@ impl Applier {
             }
         }
     }
+}
+
+fn undecodable(journal: &Journal, index: Index, error: &EntryError) -> NodeFailure {
+    let message = format!(
+        "log {}: entry {index}: {error}; run `kontiki-inspect get {} {index}`, and a newer program if the entry is sound",
+        journal.dir().display(),
+        journal.dir().display()
+    );
+    NodeFailure { class: FailureClass::Damaged, message }
 }
 
 /// A leader's own clients are proposed in the order of their sequence, so out of order means that an earlier one of

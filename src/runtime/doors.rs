@@ -17,7 +17,7 @@ use crate::transport::tls::NodeTls;
 use super::handle::Handle;
 use super::metrics::Registry;
 use super::options::{FailureClass, StartOptions};
-use super::start::{NodeFailure, failure, max_entry_bytes};
+use super::start::{NodeFailure, failure};
 
 /// Worker threads of the servers' runtime: parsing and formatting is all they do.
 const SERVER_THREADS: usize = 2;
@@ -86,10 +86,18 @@ impl Doors {
         let _inside = runtime.enter();
         let from_std =
             |listener| tokio::net::TcpListener::from_std(listener).map_err(|error| failure(FailureClass::Io, &error));
-        let resp =
-            resp::serve(from_std(sockets.resp)?, handle.clone(), resp_options(options, registry), watching.clone());
-        let native =
-            native::serve(sockets.native, handle.clone(), native_options(options, tls.clone()), watching.clone());
+        let resp = resp::serve(
+            from_std(sockets.resp)?,
+            handle.clone(),
+            resp_options(options, handle, registry),
+            watching.clone(),
+        );
+        let native = native::serve(
+            sockets.native,
+            handle.clone(),
+            native_options(options, handle, tls.clone()),
+            watching.clone(),
+        );
         let http = http::serve(from_std(sockets.http)?, handle.clone(), http_options(options, registry), watching);
         let servers = vec![
             runtime.spawn(log_end("resp", resp)),
@@ -125,25 +133,25 @@ async fn log_end(door: &'static str, server: impl Future<Output = io::Result<()>
     }
 }
 
-fn resp_options(options: &StartOptions, registry: &Arc<Registry>) -> RespOptions {
+fn resp_options(options: &StartOptions, handle: &Handle, registry: &Arc<Registry>) -> RespOptions {
     RespOptions {
         password: options.password.clone(),
         max_clients: usize::try_from(options.max_clients).unwrap_or(usize::MAX),
         max_value_bytes: usize::try_from(options.max_value_bytes).unwrap_or(usize::MAX),
-        max_entry_bytes: max_entry_bytes(options),
+        max_entry_bytes: handle.shared.journal.entry_bytes_max(),
         request_timeout: options.request_timeout,
         registry: Arc::clone(registry),
     }
 }
 
-fn native_options(options: &StartOptions, tls: NodeTls) -> NativeOptions {
+fn native_options(options: &StartOptions, handle: &Handle, tls: NodeTls) -> NativeOptions {
     NativeOptions {
         tls,
         password: options.password.clone(),
         is_proof_required: false,
         max_clients: usize::try_from(options.max_clients).unwrap_or(usize::MAX),
         max_value_bytes: usize::try_from(options.max_value_bytes).unwrap_or(usize::MAX),
-        max_entry_bytes: max_entry_bytes(options),
+        max_entry_bytes: handle.shared.journal.entry_bytes_max(),
     }
 }
 

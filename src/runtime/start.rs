@@ -122,18 +122,13 @@ fn start_network(
         listen: options.peer_listen,
         tls: tls.clone(),
         members: members_of(&shared.view.lock()),
-        entry_bytes_max: max_entry_bytes(options),
+        entry_bytes_max: shared.journal.entry_bytes_max(),
     };
     Network::start(config, shared).map_err(|error| match &error {
         NetworkError::Bind { source, .. } => refused(options.peer_listen, "peer-addr", "UDP", source),
         NetworkError::Tls(_) => failure(FailureClass::Configuration, &error),
         NetworkError::Thread(_) => failure(FailureClass::Io, &error),
     })
-}
-
-/// One entry fills at most half a segment.
-pub(super) fn max_entry_bytes(options: &StartOptions) -> usize {
-    usize::try_from(options.segment_bytes / 2).unwrap_or(usize::MAX)
 }
 
 impl RunningNode {
@@ -206,6 +201,7 @@ fn boot_options(options: &StartOptions, tls: &NodeTls) -> Result<BootOptions, No
         ca_fingerprint: tls.issuer_fingerprint().0,
         accepted_cas: tls.ca_fingerprints().into_iter().map(|fingerprint| fingerprint.0).collect(),
         segment_bytes: options.segment_bytes,
+        max_value_bytes: options.max_value_bytes,
         new_storage_uuid: random_u128()?,
     })
 }
@@ -229,7 +225,7 @@ fn node_settings(options: &StartOptions, booted: &Booted) -> Result<NodeSettings
         storage_uuid: booted.identity.storage_uuid,
         client_addr: options.client_advertise.clone(),
         newest_log_time_ms: booted.newest_log_time_ms,
-        max_entry_bytes: max_entry_bytes(options),
+        max_entry_bytes: booted.journal.entry_bytes_max(),
     })
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use kontiki_wal::{EntryMeta, Recovery, Wal};
 
 use crate::proto::entry::{self, Body, Kind};
-use crate::raft::{self, Configuration, HardState, Index, LogId, Member, NodeId, Term};
+use crate::raft::{self, ClusterLimits, Configuration, HardState, Index, LogId, Member, NodeId, Term};
 
 use super::error::BootError;
 use super::identity::{Identity, IdentityFile};
@@ -36,6 +36,8 @@ pub struct BootOptions {
     pub accepted_cas: Vec<[u8; 32]>,
     /// Size of a slot of a new log in bytes.
     pub segment_bytes: u64,
+    /// The longest value of a new cluster in bytes.
+    pub max_value_bytes: u64,
     /// Drawn at random, for a new directory.
     pub new_storage_uuid: u128,
 }
@@ -201,5 +203,6 @@ pub(super) fn bootstrap_configuration(options: &BootOptions) -> Configuration {
         voter: true,
     };
     let members = options.initial_cluster.iter().map(|(id, address)| (*id, member(address))).collect();
-    Configuration { history: 0, members, outgoing: None }
+    let limits = ClusterLimits { value_bytes_max: options.max_value_bytes, entry_bytes_max: options.segment_bytes / 2 };
+    Configuration { history: 0, limits, members, outgoing: None }
 }

@@ -3,22 +3,27 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use kontiki_wal::{AppendError, Batch, NewEntry, Poisoned, ReadError, Stats, Wal};
+use kontiki_wal::{AppendError, Batch, Lsn, NewEntry, Poisoned, ReadError, Stats, Wal};
 use thiserror::Error;
 
 use crate::node::PersistAction;
-use crate::raft::{HardState, Index};
+use crate::raft::{HardState, Index, Term};
 
 use super::lock::DirLock;
 
 /// Payloads shorter than this are copied into one buffer with their neighbours: a handle each would cost more.
 const COPY_BELOW_BYTES: usize = 4096;
 
+/// What the log adds to a payload, rounded up.
+const RECORD_BYTES_MAX: usize = 40;
+
 /// The log of one node, and the lock of its directory.
 #[derive(Debug)]
 pub struct Journal {
     wal: Wal,
     dir: PathBuf,
+    /// Entries are appended in batches of about this many bytes, so that segments are filled well.
+    batch_bytes: usize,
     _lock: DirLock,
 }
 
@@ -47,7 +52,8 @@ pub enum JournalError {
 
 impl Journal {
     pub(super) fn new(wal: Wal, dir: PathBuf, lock: DirLock) -> Journal {
-        Journal { wal, dir, _lock: lock }
+        let batch_bytes = usize::try_from(wal.options().batch_bytes_max() / 4).unwrap_or(usize::MAX);
+        Journal { wal, dir, batch_bytes, _lock: lock }
     }
 
     /// Appends what the core wants persisted and calls `done` once it is durable, on the log's own thread.
@@ -60,24 +66,38 @@ impl Journal {
         persist: &PersistAction,
         done: impl FnOnce(Result<(), Poisoned>) + Send + 'static,
     ) -> Result<(), JournalError> {
-        let entries: Vec<NewEntry<'_>> = persist
-            .entries
-            .iter()
-            .map(|(index, term, payload)| NewEntry {
-                index: kontiki_wal::Index(index.0),
-                term: kontiki_wal::Term(term.0),
-                payload,
-            })
-            .collect();
+        let entries: Vec<NewEntry<'_>> = persist.entries.iter().map(to_log_entry).collect();
+        let (first, rest) = entries.split_at(self.batch_length(&entries));
         let batch = Batch {
             hard_state: persist.hard_state.map(to_log),
             truncate_from: persist.truncate_from.map(|index| kontiki_wal::Index(index.0)),
-            entries: &entries,
+            entries: first,
             may_use_reserve: false,
         };
-        let end = self.wal.append(&batch).map_err(|source| JournalError::Append { dir: self.dir.clone(), source })?;
+        let mut end = self.append_batch(&batch)?;
+        let mut rest = rest;
+        while !rest.is_empty() {
+            let (batch, later) = rest.split_at(self.batch_length(rest));
+            end = self.append_batch(&Batch { entries: batch, ..Batch::default() })?;
+            rest = later;
+        }
         self.wal.on_durable(end, done);
         Ok(())
+    }
+
+    fn append_batch(&self, batch: &Batch<'_>) -> Result<Lsn, JournalError> {
+        self.wal.append(batch).map_err(|source| JournalError::Append { dir: self.dir.clone(), source })
+    }
+
+    /// Returns how many of the entries go into one batch of the log: what a crash leaves of several batches is the
+    /// hard state, the truncation and some of the first entries, which is a log that Raft allows.
+    fn batch_length(&self, entries: &[NewEntry<'_>]) -> usize {
+        let mut bytes = 0;
+        let fitting = entries.iter().take_while(|entry| {
+            bytes += entry.payload.len() + RECORD_BYTES_MAX;
+            bytes <= self.batch_bytes
+        });
+        fitting.count().max(1).min(entries.len())
     }
 
     /// Returns the payload of one entry, in place.
@@ -106,6 +126,11 @@ impl Journal {
         Ok(Bytes::from_owner(entry))
     }
 
+    /// Returns the payload bytes of the largest entry that the log takes.
+    pub fn entry_bytes_max(&self) -> usize {
+        usize::try_from(self.wal.options().entry_bytes_max()).unwrap_or(usize::MAX)
+    }
+
     /// Returns the log's directory.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -124,6 +149,10 @@ impl Journal {
     pub fn close(&self) -> Result<(), Poisoned> {
         self.wal.clone().close()
     }
+}
+
+fn to_log_entry((index, term, payload): &(Index, Term, Bytes)) -> NewEntry<'_> {
+    NewEntry { index: kontiki_wal::Index(index.0), term: kontiki_wal::Term(term.0), payload }
 }
 
 fn to_log(hard_state: HardState) -> kontiki_wal::HardState {

@@ -13,7 +13,7 @@ use bytes::BytesMut;
 use proptest::prelude::*;
 
 use crate::proto::entry::{self, Body};
-use crate::raft::{Configuration, EntrySpan, Member};
+use crate::raft::{ClusterLimits, Configuration, EntrySpan, Member};
 
 use super::*;
 
@@ -35,6 +35,7 @@ fn configuration() -> Configuration {
     let member = Member { peer_addr: "h:1".into(), client_addr: "h:2".into(), storage_uuid: Some(7), voter: true };
     Configuration {
         history: 9,
+        limits: ClusterLimits::default(),
         members: BTreeMap::from([(NodeId(1), member)]),
         outgoing: Some(BTreeSet::from([NodeId(1)])),
     }

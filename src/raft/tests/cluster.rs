@@ -73,7 +73,7 @@ impl Cluster {
         };
         let members = (1..=voters + learners).map(|id| (NodeId(id), member(id))).collect();
         let history = options("history").unwrap_or(1).into();
-        let bootstrap = Configuration { history, members, outgoing: None };
+        let bootstrap = Configuration { history, members, ..Configuration::default() };
         let mut cluster = Cluster::default();
         for id in 1..=voters + learners + options("strangers").unwrap_or(0) {
             let settings = Settings {

@@ -23,7 +23,12 @@ fn configuration() -> impl Strategy<Value = Configuration> {
     });
     let members = prop::collection::btree_map((0u64..6).prop_map(NodeId), member, 0..5);
     let outgoing = prop::option::of(prop::collection::btree_set((0u64..6).prop_map(NodeId), 0..4));
-    (members, outgoing).prop_map(|(members, outgoing)| Configuration { history: 1, members, outgoing })
+    (members, outgoing).prop_map(|(members, outgoing)| Configuration {
+        history: 1,
+        members,
+        outgoing,
+        ..Configuration::default()
+    })
 }
 
 fn span() -> impl Strategy<Value = EntrySpan> {
