@@ -141,7 +141,7 @@ impl Watch<'_> {
                     if self.running() == 0 {
                         return Err(Failure::new(child::exit_of(&ended), format!("no node is left: {words}")));
                     }
-                    self.complain(&words);
+                    self.complain(&format!("{words}; stop and start the cluster to bring it back"));
                 }
                 () = tokio::time::sleep(LOOK_INTERVAL) => {
                     let mut now = self.look().await;
