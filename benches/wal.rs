@@ -159,7 +159,7 @@ fn group_commit(c: &mut Criterion) {
     }
     group.bench_function("outstanding_256", |bench| {
         bench.iter_custom(|iterations| {
-            let (sender, receiver) = mpsc::channel();
+            let (sender, receiver) = mpsc::channel::<()>();
             let started = Instant::now();
             for number in 0..iterations {
                 if number >= 256 {
@@ -167,7 +167,10 @@ fn group_commit(c: &mut Criterion) {
                 }
                 let end = writer.append(&[7; 128], 1);
                 let sender = sender.clone();
-                writer.wal.on_durable(end, move |outcome| sender.send(outcome.unwrap()).unwrap());
+                writer.wal.on_durable(end, move |outcome| {
+                    outcome.unwrap();
+                    sender.send(()).unwrap();
+                });
             }
             for _ in 0..iterations.min(256) {
                 receiver.recv().unwrap();

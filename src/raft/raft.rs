@@ -21,7 +21,7 @@ const NUMBER_MAX: u64 = i64::MAX as u64;
 /// One member's consensus state.
 ///
 /// - `applied <= delivered <= commit <= log.last()`; `term`, `commit` and `applied` never go back.
-/// - The log, term and vote here run ahead of the disk; what leaves for others never does (see [`super::persist`]).
+/// - The log, term and vote here run ahead of the disk; what leaves for others never does (see `persist`).
 /// - No clock, no payloads, no io: the same inputs give the same outputs.
 #[derive(Clone, Debug)]
 pub struct Raft {

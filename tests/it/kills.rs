@@ -15,7 +15,7 @@ fn writes_resume_and_nothing_is_lost_or_doubled_when_leaders_die() {
     let mut acknowledged = Acknowledged::default();
     for round in 0..rounds {
         let load = Load::start(&format!("leader:{round}"), &cluster.nodes, 4);
-        wait_for("load", || (load.sets() >= 50).then_some(()));
+        wait_for("load", || (load.sets() >= 200).then_some(()));
         let leader = cluster.leader();
         let killed = Instant::now();
         cluster.nodes[leader].kill();
@@ -48,7 +48,7 @@ fn nothing_is_lost_when_all_nodes_die_at_once() {
     let mut acknowledged = Acknowledged::default();
     for round in 0..rounds {
         let load = Load::start(&format!("all:{round}"), &cluster.nodes, 4);
-        wait_for("load", || (load.sets() >= 100).then_some(()));
+        wait_for("load", || (load.sets() >= 200).then_some(()));
         cluster.kill_all();
         acknowledged.extend(load.finish());
         for node in &mut cluster.nodes {
@@ -68,7 +68,7 @@ fn nothing_is_lost_when_all_nodes_die_at_once() {
 fn a_stopped_leader_is_replaced_and_catches_up() {
     let mut cluster = TestCluster::start(3);
     let load = Load::start("stopped", &cluster.nodes, 4);
-    wait_for("load", || (load.sets() >= 50).then_some(()));
+    wait_for("load", || (load.sets() >= 200).then_some(()));
     let leader = cluster.leader();
     let others: Vec<_> = (0..3).filter(|at| *at != leader).collect();
     let id = cluster.nodes[leader].setup.id;

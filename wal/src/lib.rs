@@ -52,7 +52,7 @@
 //!
 //! # Inside
 //!
-//! [`format`] lays out bytes, [`scan`] walks through one slot, [`plan`] and [`recover`] decide what a directory
+//! [`mod@format`] lays out bytes, [`scan`] walks through one slot, [`plan`] and [`recover`] decide what a directory
 //! means: all pure. [`log::Log`] is the log without threads and clocks over a [`disk::Disk`]; [`fs`] and [`mem`] are
 //! its disks. [`Wal`] adds the threads. [`inspect`] looks into a directory from outside.
 

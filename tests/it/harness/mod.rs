@@ -61,5 +61,6 @@ pub fn has_program(program: &str, story: &str) -> bool {
 
 /// Says something that is to be seen although the story passes: the test harness keeps what `eprintln` writes.
 pub fn tell(line: &str) {
-    writeln!(io::stderr(), "{line}").unwrap();
+    let mut stderr = io::stderr().lock();
+    writeln!(stderr, "{line}").unwrap();
 }
