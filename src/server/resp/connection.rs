@@ -93,20 +93,23 @@ impl Connection {
 
     /// Serves the connection until it ends. An error is the socket's.
     pub(super) async fn run(mut self) -> io::Result<()> {
+        let mut woken_by = None;
         loop {
-            while let Some(completion) = self.node.poll_completed() {
-                self.complete(completion);
+            // One look at the clock for all of a wake-up.
+            let now = Instant::now();
+            while let Some(completion) = woken_by.take().or_else(|| self.node.poll_completed()) {
+                self.complete(completion, now);
             }
-            let pause = self.take_commands();
-            self.send()?;
-            self.tell_client();
+            let pause = self.take_commands(now);
+            self.send(now)?;
+            self.tell_client(now);
             if pause == Pause::Output && self.pipeline.output().bytes() <= OUTPUT_BYTES_PAUSE {
                 continue;
             }
             if self.is_over(pause) {
                 return Ok(());
             }
-            self.wait(pause).await?;
+            woken_by = self.wait(pause).await?;
         }
     }
 
@@ -121,8 +124,8 @@ impl Connection {
         unsent > OUTPUT_BYTES_MAX || (takes_no_more && unsent == 0 && !self.pipeline.is_waiting())
     }
 
-    /// Waits until there is something to do, and reads what there is.
-    async fn wait(&mut self, pause: Pause) -> io::Result<()> {
+    /// Waits until there is something to do, and reads what there is. Returns the completion that ended the wait, if one did.
+    async fn wait(&mut self, pause: Pause) -> io::Result<Option<Completion>> {
         let reads = pause == Pause::Input && !self.is_closing && !self.is_input_over;
         let sends = self.pipeline.output().bytes() > 0;
         let waits = self.pipeline.is_waiting();
@@ -130,7 +133,7 @@ impl Connection {
             self.input.reserve(READ_BYTES_MIN);
         }
         tokio::select! {
-            completion = self.node.completed(), if waits => self.complete(completion),
+            completion = self.node.completed(), if waits => return Ok(Some(completion)),
             read = self.reader.read_buf(&mut self.input), if reads => {
                 let bytes = read?;
                 self.is_input_over = bytes == 0;
@@ -139,10 +142,10 @@ impl Connection {
             writable = self.writer.writable(), if sends => writable?,
             () = self.conversation.client.closed() => {}
         }
-        Ok(())
+        Ok(None)
     }
 
-    fn complete(&mut self, completion: Completion) {
+    fn complete(&mut self, completion: Completion, now: Instant) {
         let (handle, door) = (&self.handle, &self.door);
         let mut store = None;
         let answer = |wanted: &Read| {
@@ -151,7 +154,6 @@ impl Connection {
         };
         let ended = self.pipeline.complete(completion.number, completion.outcome, answer);
         drop(store);
-        let now = Instant::now();
         match ended {
             Ended::Write { since } => self.door.counters.write_latency.observe(now.duration_since(since), 1),
             Ended::Reads { since, count } => self.door.counters.read_latency.observe(now.duration_since(since), count),
@@ -159,8 +161,7 @@ impl Connection {
     }
 
     /// Takes what commands there are in the input, as far as their order allows.
-    fn take_commands(&mut self) -> Pause {
-        let now = Instant::now();
+    fn take_commands(&mut self, now: Instant) -> Pause {
         let mut taken = Taken::default();
         let pause = loop {
             let pipeline = &self.pipeline;
@@ -272,13 +273,17 @@ impl Connection {
     }
 
     /// Sends what the system takes now.
-    fn send(&mut self) -> io::Result<()> {
+    fn send(&mut self, now: Instant) -> io::Result<()> {
         let output = self.pipeline.output();
         let mut sent = 0;
         while output.bytes() > 0 {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let filled = output.slices(&mut slices);
-            match self.writer.try_write_vectored(&slices[..filled]) {
+            let written = match &slices[..filled] {
+                [only] => self.writer.try_write(only),
+                many => self.writer.try_write_vectored(many),
+            };
+            match written {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(bytes) => {
                     output.advance(bytes);
@@ -293,19 +298,19 @@ impl Connection {
         if sent > 0 {
             self.door.counters.output_bytes.add(sent as u64);
             let client = &self.conversation.client;
-            client.sent_ms.store(client.age_ms(Instant::now()), Ordering::Relaxed);
+            client.sent_ms.store(client.age_ms(now), Ordering::Relaxed);
         }
         Ok(())
     }
 
-    fn tell_client(&mut self) {
+    fn tell_client(&mut self, now: Instant) {
         self.door.counters.errors.add(self.pipeline.take_errors());
         let client = &self.conversation.client;
         client.input_bytes.store(self.input.len(), Ordering::Relaxed);
         client.input_free_bytes.store(self.input.capacity() - self.input.len(), Ordering::Relaxed);
         let unsent = self.pipeline.output().bytes();
         if client.output_bytes.swap(unsent, Ordering::Relaxed) == 0 && unsent > 0 {
-            client.sent_ms.store(client.age_ms(Instant::now()), Ordering::Relaxed);
+            client.sent_ms.store(client.age_ms(now), Ordering::Relaxed);
         }
     }
 }
