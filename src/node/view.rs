@@ -49,6 +49,11 @@ pub struct MemberView {
 }
 
 impl Node {
+    /// Returns the part, the term and the known leader: the view's beginning, for a cheap look.
+    pub fn standing(&self) -> (RoleName, Term, Option<NodeId>) {
+        (self.raft.role(), self.raft.term(), self.raft.leader())
+    }
+
     /// Returns a copy of what can be seen of this node.
     pub fn view(&self) -> NodeView {
         let configuration = self.raft.configuration();

@@ -61,6 +61,9 @@ impl Consensus {
                 // A late tick is one tick: after a pause the node must not believe that many have passed at once.
                 next_tick = (next_tick + self.tick).max(now);
                 self.publish();
+            } else if self.told_role != Some(self.node.standing()) {
+                // At once: who gets an answer from a leader may ask who leads.
+                self.publish();
             }
             let actions = self.node.take_actions();
             if !self.carry_out(actions) || stops {
