@@ -16,6 +16,7 @@ mod kills;
 mod native;
 mod redis_replies;
 mod refusals;
+mod resp_connections;
 mod resp_limits;
 mod signals;
 mod sync_error;
