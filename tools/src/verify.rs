@@ -65,7 +65,8 @@ pub(crate) fn run(place: &Place) -> Result<Verdict, Failure> {
         Verdict::Damaged => "DAMAGED",
     };
     let (count, bytes) = (segments.len(), grouped(bytes));
-    print::line(&format!("{result}; {count} segments, {bytes} bytes in {seconds:.2} s ({speed:.2} GB/s)"))?;
+    let segments = if count == 1 { "segment" } else { "segments" };
+    print::line(&format!("{result}; {count} {segments}, {bytes} bytes in {seconds:.2} s ({speed:.2} GB/s)"))?;
     Ok(verdict)
 }
 
