@@ -1,6 +1,6 @@
 //! What a node shows of itself: a copy that other threads may look at.
 
-use crate::raft::{Index, Member, NodeId, RoleName, Term};
+use crate::raft::{Index, Member, NodeId, Raft, RoleName, Term};
 
 use super::Node;
 
@@ -52,6 +52,17 @@ impl Node {
     /// Returns the part, the term and the known leader: the view's beginning, for a cheap look.
     pub fn standing(&self) -> (RoleName, Term, Option<NodeId>) {
         (self.raft.role(), self.raft.term(), self.raft.leader())
+    }
+
+    /// Returns the core, to look at.
+    pub fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    /// Makes the core make a mistake, to see whether it is found.
+    #[cfg(feature = "mutants")]
+    pub fn set_mutant(&mut self, mutant: crate::raft::Mutant) {
+        self.raft.set_mutant(mutant);
     }
 
     /// Returns a copy of what can be seen of this node.

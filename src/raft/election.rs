@@ -3,6 +3,7 @@
 use rand_xoshiro::rand_core::RngCore;
 
 use super::message::Message;
+use super::mutants::Mutant;
 use super::quorum::Tally;
 use super::raft::Raft;
 use super::read_index::Asker;
@@ -99,7 +100,8 @@ impl Raft {
         let is_free = term > self.term
             || (term == self.term && self.leader().is_none() && self.vote.is_none_or(|vote| vote == from));
         // Changes nothing here, above all not the election timer (T14).
-        let granted = is_free && !self.is_loyal() && !self.is_suspect && last >= self.log.last();
+        let is_up_to_date = last >= self.log.last() || self.is_mutant(Mutant::VoteWithoutLogCheck);
+        let granted = is_free && !self.is_loyal() && !self.is_suspect && is_up_to_date;
         let term = if granted { term } else { self.term };
         self.send(from, Message::PreVoteReply { term, granted });
     }
@@ -119,11 +121,15 @@ impl Raft {
             }
             self.become_follower(term, None);
         }
+        if self.is_mutant(Mutant::ForgetVote) {
+            self.vote = None;
+        }
         let is_free = match self.vote {
             Some(vote) => vote == from,
             None => self.leader().is_none(),
         };
-        if term == self.term && is_free && !self.is_suspect && last >= self.log.last() {
+        let is_up_to_date = last >= self.log.last() || self.is_mutant(Mutant::VoteWithoutLogCheck);
+        if term == self.term && is_free && !self.is_suspect && is_up_to_date {
             self.give_vote(from);
             self.reset_election_timer();
             self.send_when_durable(from, Message::VoteReply { term, granted: true });

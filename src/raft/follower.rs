@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use super::log_ids::LogIds;
 use super::membership::is_valid;
 use super::message::{AppendOutcome, EntrySpan, Message};
+use super::mutants::Mutant;
 use super::raft::{Raft, is_in_range};
 use super::ready::ProtocolViolation;
 use super::role::Role;
@@ -43,6 +44,9 @@ impl Raft {
             self.send(from, Message::AppendReply { term, outcome, read });
             return Ok(None);
         };
+        if self.is_mutant(Mutant::TruncateOnEveryAppend) && self.commit <= last && last < self.log.last().index {
+            self.cut(last.next());
+        }
         if fresh <= last {
             self.take_entries(prev, entries, fresh);
         }
@@ -99,9 +103,7 @@ impl Raft {
     /// Replaces whatever stands from `fresh` on by the append's entries.
     fn take_entries(&mut self, prev: LogId, entries: &EntrySpan, fresh: Index) {
         if fresh <= self.log.last().index {
-            self.log.truncate(fresh);
-            self.membership.truncate(fresh);
-            self.disk.on_truncate(fresh);
+            self.cut(fresh);
         }
         let mut first = prev.index.next();
         let mut sizes = entries.sizes.as_slice();
@@ -115,6 +117,12 @@ impl Raft {
         for (index, configuration) in entries.configurations.iter().filter(|(index, _)| *index >= fresh) {
             self.membership.append(*index, configuration.clone());
         }
+    }
+
+    fn cut(&mut self, from: Index) {
+        self.log.truncate(from);
+        self.membership.truncate(from);
+        self.disk.on_truncate(from);
     }
 
     /// Acknowledges the log up to `matched` once it is durable up to there, in this term.

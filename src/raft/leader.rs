@@ -7,6 +7,7 @@ use rand_xoshiro::rand_core::RngCore;
 use super::log_ids::LogIds;
 use super::membership::{Membership, is_valid};
 use super::message::{AppendOutcome, EntrySpan, Message};
+use super::mutants::Mutant;
 use super::progress::{Pace, Progress, WindowLimits};
 use super::quorum::Quorum;
 use super::raft::Raft;
@@ -158,8 +159,10 @@ impl Raft {
         read: u64,
     ) -> Result<(), ProtocolViolation> {
         let last = self.log.last().index;
+        // A follower may be told of more: a late answer to what it sent as leader of this term before a restart.
+        let leads = term == self.term && matches!(self.role, Role::Leader(_));
         match outcome {
-            AppendOutcome::Matched(matched) if term == self.term && matched > last => {
+            AppendOutcome::Matched(matched) if leads && matched > last => {
                 return Err(ProtocolViolation::AckBeyondLog { matched, last });
             }
             AppendOutcome::Matched(_) | AppendOutcome::Rejected { .. } => {}
@@ -224,7 +227,7 @@ impl Raft {
             None => Index(0),
         };
         let index = self.membership.quorum().committed(matched);
-        if index >= leader.first_own {
+        if index >= leader.first_own || self.is_mutant(Mutant::CommitOldTermByCount) {
             self.commit_to(index);
         }
     }

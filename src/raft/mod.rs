@@ -18,6 +18,7 @@ mod leader;
 mod log_ids;
 mod membership;
 mod message;
+mod mutants;
 mod persist;
 mod progress;
 mod quorum;
@@ -32,6 +33,8 @@ mod status;
 mod types;
 
 pub use message::{AppendOutcome, EntrySpan, Message};
+#[cfg(feature = "mutants")]
+pub use mutants::Mutant;
 pub use quorum::VOTERS_MAX;
 pub use raft::Raft;
 pub use ready::{

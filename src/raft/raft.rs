@@ -9,6 +9,7 @@ use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use super::log_ids::LogIds;
 use super::membership::Membership;
 use super::message::Message;
+use super::mutants::Mutant;
 use super::persist::Disk;
 use super::ready::{Outgoing, ProtocolViolation, ReadOutcome, Ready, RoleChange, Stepped};
 use super::role::{Follower, Role};
@@ -51,6 +52,8 @@ pub struct Raft {
     pub(super) outbox: Vec<Outgoing>,
     pub(super) read_outcomes: Vec<ReadOutcome>,
     told: RoleChange,
+    #[cfg(feature = "mutants")]
+    pub(super) mutant: Option<super::mutants::Mutant>,
 }
 
 impl Raft {
@@ -93,6 +96,8 @@ impl Raft {
             confirmed_reads: BTreeMap::new(),
             outbox: Vec::new(),
             read_outcomes: Vec::new(),
+            #[cfg(feature = "mutants")]
+            mutant: None,
         };
         raft.reset_election_timer();
         Ok(raft)
@@ -221,6 +226,11 @@ impl Raft {
 
     /// Sends a message as soon as everything that changed so far is durable.
     pub(super) fn send_when_durable(&mut self, to: NodeId, message: Message) {
+        let is_vote = matches!(message, Message::Vote { .. } | Message::VoteReply { .. });
+        let hurry = if is_vote { Mutant::VoteBeforeDurable } else { Mutant::AcknowledgeBeforeDurable };
+        if self.is_mutant(hurry) {
+            return self.send(to, message);
+        }
         self.outbox.extend(self.disk.hold(self.log.last().index, to, message));
     }
 
