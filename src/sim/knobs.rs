@@ -74,6 +74,8 @@ pub(super) struct Knobs {
     pub(super) deadline_ms: u64,
     /// How often a machine crashes just when it wrote something and told others, before its disk has it.
     pub(super) crashes_in_write_per_million: u64,
+    /// How often one crashes just when it asked for votes or gave one.
+    pub(super) crashes_in_vote_per_million: u64,
 }
 
 impl Knobs {
@@ -101,6 +103,7 @@ impl Knobs {
             fault_every_us: dice.pick(&[100_000, 300_000, 1_000_000]),
             deadline_ms: dice.pick(&[300, 1_000, 3_000]),
             crashes_in_write_per_million: dice.pick(&[0, 0, 500, 5_000]),
+            crashes_in_vote_per_million: dice.pick(&[0, 20_000, 100_000, 300_000]),
         }
     }
 }

@@ -16,7 +16,7 @@ use super::report::{Failure, Invariant, Options, Report, Violation};
 use crate::kv::{CommandError, Reply};
 use crate::node::{self, Outcome, Outgoing, RequestError, Waiter};
 use crate::proto::peer::{self, ForwardOutcome, FrameCutter, PeerMessage};
-use crate::raft::{NodeId, RoleName};
+use crate::raft::{Message, NodeId, RoleName};
 
 /// Frames above this are refused, as on the wire.
 const FRAME_BYTES_MAX: usize = 4 << 20;
@@ -246,7 +246,10 @@ impl<'a> World<'a> {
             let details = format!("node {node} refuses a message of node {from}: {violation}");
             return Err(Violation::new(Invariant::Protocol, details));
         }
-        let wrote = actions.persist.is_some();
+        let mut crash_per_million = match &actions.persist {
+            Some(_) => self.knobs.crashes_in_write_per_million,
+            None => 0,
+        };
         if let Some(persist) = &actions.persist {
             let machine = &mut self.machines[place(node)];
             self.invariants.on_persist(machine, persist)?;
@@ -257,6 +260,9 @@ impl<'a> World<'a> {
         for (to, outgoing) in actions.sends {
             if let Outgoing::Raft(message) = &outgoing {
                 self.invariants.on_send(node, to, message)?;
+                if matches!(message, Message::Vote { .. } | Message::VoteReply { granted: true, .. }) {
+                    crash_per_million = crash_per_million.max(self.knobs.crashes_in_vote_per_million);
+                }
             }
             let message = match outgoing {
                 Outgoing::Raft(message) => self.machine(node).with_payloads(message),
@@ -276,7 +282,7 @@ impl<'a> World<'a> {
         }
         self.maybe_apply(node);
         self.maybe_sync(node);
-        if wrote && !self.is_quiet && self.dice.happens(self.knobs.crashes_in_write_per_million) {
+        if !self.is_quiet && self.dice.happens(crash_per_million) {
             self.crash(node);
         }
         Ok(())
