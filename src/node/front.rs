@@ -68,7 +68,9 @@ impl Front {
         Front {
             node: node.0,
             boot,
-            tokens: 0,
+            // Below 2^62, as the wire wants it, and never where an earlier life of this node counted: a leader may still
+            // answer what that life asked, and this one must not take the answer for its own.
+            tokens: boot >> 2,
             sessions: 0,
             writes: BTreeMap::new(),
             deadlines: BTreeSet::new(),
