@@ -21,6 +21,7 @@ mod reach;
 mod resp;
 #[cfg(test)]
 mod sample;
+mod simulate;
 mod start;
 mod status;
 mod tls;
@@ -80,6 +81,8 @@ enum Command {
     Status(status::Args),
     /// Load a cluster and measure how long each operation takes
     Bench(bench::Args),
+    /// Run whole clusters in memory under seeds, with everything that can go wrong
+    Simulate(simulate::Args),
     /// Print the completions of a shell
     Completions(completions::Args),
 }
@@ -110,6 +113,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Range(args) => block_on(data::range::run(args)),
         Command::Status(args) => status::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Completions(args) => completions::run(&args, &mut Cli::command()),
     }
 }
