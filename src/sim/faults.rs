@@ -137,7 +137,7 @@ impl World<'_> {
     }
 
     fn trouble_time(&mut self) -> Micros {
-        let mean = self.dice.pick(&[20_000, 200_000, 1_000_000]);
+        let mean = self.dice.pick(&[20_000, 300_000, 1_000_000, 2_000_000]);
         1 + self.dice.around(mean)
     }
 }

@@ -38,7 +38,7 @@ fn logs_cut_by_every_append() {
 
 #[test]
 fn reads_without_a_round() {
-    find(Mutant::ReadWithoutRound, 60);
+    find(Mutant::ReadWithoutRound, 400);
 }
 
 #[test]
