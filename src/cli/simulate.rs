@@ -59,10 +59,7 @@ struct Row {
 
 /// Runs the seeds; the first broken invariant ends it with code 1.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let mut options = sim::Options::default();
-    options.faults_ms = args.faults_ms;
-    options.nodes = args.nodes;
-    options.trace = args.trace;
+    let options = sim::Options::new(args.faults_ms, args.nodes, args.trace);
     let first = args.seed.unwrap_or(1);
     let count = args.count.map_or(if args.seed.is_some() { 1 } else { 10 }, u64::from);
     for seed in first..first.saturating_add(count) {

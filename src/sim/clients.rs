@@ -148,7 +148,10 @@ impl World<'_> {
         match self.dice.below(4) {
             0 => Command::Increment { key: Bytes::from_static(b"counter"), by: 1 },
             1 => Command::Delete { keys: vec![key] },
-            2 => Command::Append { key, value: Bytes::from(vec![b'x'; usize::try_from(self.dice.below(5_000)).unwrap_or(0)]) },
+            2 => Command::Append {
+                key,
+                value: Bytes::from(vec![b'x'; usize::try_from(self.dice.below(5_000)).unwrap_or(0)]),
+            },
             _ => Command::Set(Set {
                 key,
                 value: Bytes::from(self.dice.any().to_le_bytes().to_vec()),

@@ -63,7 +63,9 @@ pub(super) fn check(operations: &[Operation], key: u64, value: &[u8]) -> Result<
                     (Some(End::NotExecuted), [at]) => {
                         return broken(format!("{token} was not executed, and is at {at}"));
                     }
-                    (Some(End::Acknowledged { .. }), []) => return broken(format!("{token} was acknowledged, and is gone")),
+                    (Some(End::Acknowledged { .. }), []) => {
+                        return broken(format!("{token} was acknowledged, and is gone"));
+                    }
                     (Some(End::Acknowledged { at, bytes }), [place]) => {
                         let length = (place + token.len()) as u64;
                         if bytes.is_some_and(|told| told != length) {

@@ -77,7 +77,8 @@ impl Invariants {
         let first = *self.leaders.entry(now.term).or_insert(id);
         check(first == id, Invariant::OneLeaderPerTerm, || format!("nodes {first} and {id} lead term {}", now.term))?;
         if before.is_none_or(|before| before.role != RoleName::Leader || before.term != now.term) {
-            let lacks = self.committed.iter().zip(1..).find(|(entry, at)| machine.shadow.written.entry(*at) != Some(**entry));
+            let lacks =
+                self.committed.iter().zip(1..).find(|(entry, at)| machine.shadow.written.entry(*at) != Some(**entry));
             check(lacks.is_none(), Invariant::LeaderCompleteness, || {
                 format!("node {id} leads term {} without committed entry {:?}", now.term, lacks)
             })?;
@@ -90,7 +91,13 @@ impl Invariants {
     }
 
     /// A node learned that entries are committed.
-    pub(super) fn on_committed(&mut self, machines: &[Machine], id: u64, first: u64, last: u64) -> Result<(), Violation> {
+    pub(super) fn on_committed(
+        &mut self,
+        machines: &[Machine],
+        id: u64,
+        first: u64,
+        last: u64,
+    ) -> Result<(), Violation> {
         for index in first..=last {
             let machine = machines.iter().find(|machine| machine.id == id);
             let entry = machine.and_then(|machine| machine.shadow.written.entry(index));

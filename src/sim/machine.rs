@@ -11,18 +11,24 @@ use super::heap::Micros;
 use super::knobs::{Dice, Knobs};
 use super::report::{Invariant, Violation};
 use super::shadow::{EntryId, Shadow};
-use crate::kv::{Input, Query, Reply, Store};
+use crate::kv::{Input, Limits, Query, Reply, Store};
 use crate::node::{Actions, Apply, Clock, Event, Node, NodeSettings, PersistAction, RequestId, Waiter};
 use crate::proto::codec;
 use crate::proto::entry::{self, Body};
 use crate::proto::peer::PeerMessage;
-use crate::raft::{self, Configuration, HardState, Index, LogId, Member, Message, NodeId, Term};
+use crate::raft::{self, ClusterLimits, Configuration, HardState, Index, LogId, Member, Message, NodeId, Term};
 
 /// Small, so that runs rotate often.
 const SEGMENT_BYTES: u64 = 64 * 1024;
 
+/// What the log adds to a payload, rounded up.
+const RECORD_BYTES_MAX: u64 = 40;
+
 /// Some entries are refused for their size.
 const ENTRY_BYTES_MAX: usize = 4_096;
+
+/// Some values get too long.
+const VALUE_BYTES_MAX: u64 = 100_000;
 
 /// Where the wall clocks begin, in milliseconds since the Unix epoch.
 const WALL_START_MS: u64 = 1_700_000_000_000;
@@ -203,24 +209,30 @@ impl Machine {
                 payload,
             })
             .collect();
-        let batch = Batch {
+        let mut batch = Batch {
             hard_state: persist.hard_state.map(|state| kontiki_wal::HardState {
                 term: kontiki_wal::Term(state.term.0),
                 vote: state.vote.map_or(0, |node| node.0),
                 commit: kontiki_wal::Index(state.commit.0),
             }),
             truncate_from: persist.truncate_from.map(|index| kontiki_wal::Index(index.0)),
-            entries: &entries,
-            may_use_reserve: false,
+            ..Batch::default()
         };
-        let end = life
-            .log
-            .append(&batch)
-            .map_err(|error| Violation::new(Invariant::Boot, format!("node {}: append: {error}", self.id)))?;
-        life.log.prepare();
-        life.written.push_back((end, persist.seq));
-        self.shadow.on_append(end, persist);
-        Ok(())
+        let mut rest = entries.as_slice();
+        loop {
+            (batch.entries, rest) = rest.split_at(batch_length(rest));
+            let end = life
+                .log
+                .append(&batch)
+                .map_err(|error| Violation::new(Invariant::Boot, format!("node {}: append: {error}", self.id)))?;
+            life.log.prepare();
+            self.shadow.on_append(end, &batch);
+            if rest.is_empty() {
+                life.written.push_back((end, persist.seq));
+                return Ok(());
+            }
+            batch = Batch::default();
+        }
     }
 
     /// Puts the payloads beside an append.
@@ -326,6 +338,7 @@ impl Life {
             }
             Body::Configuration(configuration) => {
                 self.store.apply_configuration(index.0, time_ms, &codec::encode(configuration));
+                self.store.set_limits(Limits { max_value_bytes: configuration.limits.value_bytes_max });
                 Reply::Ok
             }
             Body::Noop | Body::Time | Body::ClusterVersion(_) => {
@@ -334,6 +347,16 @@ impl Life {
             }
         }
     }
+}
+
+/// Returns how many of the entries go into one batch of the log, as in production: a quarter of a segment.
+fn batch_length(entries: &[NewEntry<'_>]) -> usize {
+    let mut bytes = 0;
+    let fitting = entries.iter().take_while(|entry| {
+        bytes += entry.payload.len() as u64 + RECORD_BYTES_MAX;
+        bytes <= SEGMENT_BYTES / 4
+    });
+    fitting.count().max(1).min(entries.len())
 }
 
 /// Returns what the core needs of a log, who each entry is, and the newest time in it.
@@ -373,5 +396,6 @@ fn bootstrap(nodes: u64) -> Configuration {
         voter: true,
     };
     let members = (1..=nodes).map(|id| (NodeId(id), member(id))).collect();
-    Configuration { history: 0, members, outgoing: None }
+    let limits = ClusterLimits { value_bytes_max: VALUE_BYTES_MAX, entry_bytes_max: ENTRY_BYTES_MAX as u64 };
+    Configuration { history: 0, limits, members, outgoing: None }
 }

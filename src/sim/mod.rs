@@ -6,7 +6,7 @@
 //!
 //! | file | duty |
 //! |---|---|
-//! | `world` | the event loop |
+//! | `world`, `turns`, `quiet` | the event loop, a node at work, the end of a run |
 //! | `machine` | one node with its disk and its state: turns, syncs, apply, boot |
 //! | `shadow` | what a disk was told and what it promised: recovery is checked against it |
 //! | `network`, `faults` | what gets lost, late, twice; what crashes, stops and splits |
@@ -23,8 +23,10 @@ mod invariants;
 mod knobs;
 mod machine;
 mod network;
+mod quiet;
 mod report;
 mod shadow;
+mod turns;
 mod world;
 
 pub use report::{Failure, Invariant, Options, Report};

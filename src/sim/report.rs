@@ -23,10 +23,17 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
+        Options::new(10_000, None, false)
+    }
+}
+
+impl Options {
+    /// Returns options without a mistake.
+    pub fn new(faults_ms: u64, nodes: Option<u64>, trace: bool) -> Options {
         Options {
-            faults_ms: 10_000,
-            nodes: None,
-            trace: false,
+            faults_ms,
+            nodes,
+            trace,
             #[cfg(feature = "mutants")]
             mutant: None,
         }

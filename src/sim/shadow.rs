@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use kontiki_wal::{Lsn, Recovery};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::node::PersistAction;
 use crate::raft::{Index, NodeId, Term};
 
 /// Who an entry is: its term and a hash of its bytes.
@@ -48,11 +47,12 @@ struct Batch {
 
 impl Shadow {
     /// Notes a batch that ends at `end` in the log.
-    pub(super) fn on_append(&mut self, end: Lsn, persist: &PersistAction) {
+    pub(super) fn on_append(&mut self, end: Lsn, batch: &kontiki_wal::Batch<'_>) {
+        let vote = |vote: u64| (vote != 0).then_some(NodeId(vote));
         let batch = Batch {
-            hard_state: persist.hard_state.map(|state| (state.term, state.vote)),
-            truncate_from: persist.truncate_from,
-            entries: persist.entries.iter().map(|(_, term, payload)| EntryId::of(*term, payload)).collect(),
+            hard_state: batch.hard_state.map(|state| (Term(state.term.0), vote(state.vote))),
+            truncate_from: batch.truncate_from.map(|index| Index(index.0)),
+            entries: batch.entries.iter().map(|entry| EntryId::of(Term(entry.term.0), entry.payload)).collect(),
         };
         self.written.take(&batch);
         self.pending.push_back((end, batch));
@@ -74,7 +74,7 @@ impl Shadow {
         let mut batches = self.pending.drain(..);
         while possible != found {
             let Some((_, batch)) = batches.next() else {
-                let lost = format!("{} batches were under way", self.written.log.len());
+                let lost = format!("written were {}", self.written.brief());
                 return Err(format!("found {}, durable was {}; {lost}", found.brief(), self.durable.brief()));
             };
             possible.take(&batch);
