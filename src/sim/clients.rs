@@ -1,4 +1,4 @@
-//! The load: clients on connections that pipeline and give up, and clients with sessions that never do.
+//! The load: clients on connections that pipeline and give up, clients with sessions that never do, and readers.
 
 use std::collections::BTreeMap;
 
@@ -20,6 +20,8 @@ const GIVE_UP_AFTER_US: Micros = 500_000;
 pub(super) struct Client {
     /// How many operations it has open at once; `None` for one with a session, which has one.
     depth: Option<usize>,
+    /// It only reads: what waits for a majority does not keep it from asking a leader that has none.
+    only_reads: bool,
     node: u64,
     /// 0 while it is not connected.
     connection: u64,
@@ -43,8 +45,8 @@ impl Client {
 impl World<'_> {
     pub(super) fn make_clients(&mut self) {
         for client in 0..self.knobs.clients {
-            let depth = if client % 2 == 0 { None } else { Some(self.dice.pick(&[1, 1, 4])) };
-            self.clients.push(Client { depth, ..Client::default() });
+            let depth = if client % 3 == 0 { None } else { Some(self.dice.pick(&[1, 1, 4])) };
+            self.clients.push(Client { depth, only_reads: client % 3 == 2, ..Client::default() });
             self.plan_client(client, 1_000);
         }
     }
@@ -92,7 +94,9 @@ impl World<'_> {
         }
         let key = self.dice.below(self.knobs.keys);
         let has_session = self.clients[client].session.is_some();
+        let only_reads = self.clients[client].only_reads;
         let request = match (self.clients[client].depth, self.dice.below(10)) {
+            (Some(_), _) if only_reads => Request::Read { key },
             (None, _) if !has_session => Request::Other,
             (_, 0..3) => Request::Read { key },
             (None, _) | (Some(_), 3..8) => {

@@ -37,9 +37,9 @@ impl World<'_> {
         let ids: Vec<u64> = self.machines.iter().map(|machine| machine.id).collect();
         let leaders: Vec<u64> = ids.iter().copied().filter(|&id| leads(self, id)).collect();
         let syncing: Vec<u64> = ids.iter().copied().filter(|&id| self.machine(id).is_syncing()).collect();
-        let choices = match self.dice.below(4) {
-            0 | 1 if !leaders.is_empty() => leaders,
-            2 if !syncing.is_empty() => syncing,
+        let choices = match self.dice.below(8) {
+            0..5 if !leaders.is_empty() => leaders,
+            5 if !syncing.is_empty() => syncing,
             _ => ids,
         };
         self.dice.pick(&choices)
@@ -93,18 +93,18 @@ impl World<'_> {
     fn split(&mut self) {
         let nodes = self.knobs.nodes;
         let mut cut = BTreeSet::new();
-        match self.dice.below(4) {
+        match self.dice.below(6) {
             0 => {
                 let side = self.dice.between(1, (1 << nodes) - 2);
                 let is_left = |id: u64| side >> (id - 1) & 1 == 1;
                 let pairs = (1..=nodes).flat_map(|a| (1..=nodes).map(move |b| (a, b)));
                 cut.extend(pairs.filter(|&(a, b)| is_left(a) != is_left(b)));
             }
-            1 => {
+            1 | 2 => {
                 let alone = self.victim();
                 cut.extend((1..=nodes).flat_map(|other| [(alone, other), (other, alone)]));
             }
-            2 => {
+            3 | 4 => {
                 // It hears, but is not heard; or the other way round.
                 let half = self.victim();
                 let is_mute = self.dice.happens(500_000);

@@ -83,7 +83,7 @@ impl Knobs {
         let drawn = dice.pick(&[3, 3, 3, 5]);
         Knobs {
             nodes: nodes.unwrap_or(drawn),
-            clients: usize::try_from(dice.between(2, 8)).unwrap_or(2),
+            clients: usize::try_from(dice.between(3, 9)).unwrap_or(2),
             keys: dice.between(1, 3),
             tick_us: 10_000,
             heartbeat_ticks: dice.pick(&[1, 2, 4]),

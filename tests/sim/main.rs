@@ -21,7 +21,7 @@ fn play(seed: u64, options: &Options) -> Result<Report, String> {
 fn seeds_break_nothing() {
     let options = Options::default();
     let mut sum = Report::default();
-    for seed in 1..=40 {
+    for seed in 1..=60 {
         let report = play(seed, &options).unwrap_or_else(|failure| panic!("{failure}"));
         sum.operations += report.operations;
         sum.acknowledged += report.acknowledged;

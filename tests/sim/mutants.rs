@@ -38,7 +38,7 @@ fn logs_cut_by_every_append() {
 
 #[test]
 fn reads_without_a_round() {
-    find(Mutant::ReadWithoutRound, 400);
+    find(Mutant::ReadWithoutRound, 150);
 }
 
 #[test]
@@ -48,5 +48,5 @@ fn votes_without_a_look_at_the_log() {
 
 #[test]
 fn votes_given_twice() {
-    find(Mutant::ForgetVote, 20);
+    find(Mutant::ForgetVote, 40);
 }
