@@ -166,7 +166,7 @@ impl Machine {
     pub(super) fn crash(&mut self, dice: &mut Dice) {
         self.life = None;
         self.is_paused = false;
-        let mood = dice.below(4);
+        let mood = dice.below(5); // 4: every sector is torn.
         self.disk.crash(|_, _| match (mood, dice.below(3)) {
             (0, _) | (3, 0) => Fate::Lost,
             (1, _) | (3, 1) => Fate::Kept,
