@@ -93,3 +93,27 @@ pub struct MemberStatus {
     /// Milliseconds since it was last heard; `None` where this node cannot know.
     pub last_contact_ms: Option<u64>,
 }
+
+impl Role {
+    /// Returns the role's word in `/status` and everywhere else.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Leader => "leader",
+            Role::Follower => "follower",
+            Role::Candidate => "candidate",
+            Role::Learner => "learner",
+        }
+    }
+}
+
+impl StorageState {
+    /// Returns the state's word in `/status` and everywhere else.
+    pub fn name(self) -> &'static str {
+        match self {
+            StorageState::Ok => "ok",
+            StorageState::Suspect => "suspect",
+            StorageState::Poisoned => "poisoned",
+            StorageState::Full => "full",
+        }
+    }
+}

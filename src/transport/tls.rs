@@ -18,7 +18,10 @@ use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring as suites, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{
+    ClientCertVerifierBuilder, NoServerSessionStorage, ParsedCertificate, VerifierBuilderError, WebPkiClientVerifier,
+};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
     SignatureScheme,
@@ -172,16 +175,7 @@ impl NodeTls {
 
     /// Returns the configuration for accepting members: a certificate is demanded.
     pub fn peer_server(&self) -> Result<ServerConfig, rustls::Error> {
-        let verifier = WebPkiClientVerifier::builder_with_provider(self.trust.roots.clone(), provider())
-            .build()
-            .map_err(|error| rustls::Error::General(error.to_string()))?;
-        let builder = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_client_cert_verifier(verifier);
-        let mut config = builder.with_single_cert(self.proof.chain.clone(), self.proof.key.clone_key())?;
-        harden_server(&mut config);
-        config.alpn_protocols = vec![PEER_ALPN.to_vec()];
-        Ok(config)
+        self.server(self.client_verifier().build(), &[PEER_ALPN])
     }
 
     /// Returns the configuration for dialing members.
@@ -192,10 +186,19 @@ impl NodeTls {
     /// Returns the configuration of a door for clients. A certificate is asked for, not demanded: with none shown,
     /// a password may still prove the client. One that is shown must be signed by an authority of the cluster.
     pub fn client_door(&self, alpn: &[&[u8]]) -> Result<ServerConfig, rustls::Error> {
-        let verifier = WebPkiClientVerifier::builder_with_provider(self.trust.roots.clone(), provider())
-            .allow_unauthenticated()
-            .build()
-            .map_err(|error| rustls::Error::General(error.to_string()))?;
+        self.server(self.client_verifier().allow_unauthenticated().build(), alpn)
+    }
+
+    fn client_verifier(&self) -> ClientCertVerifierBuilder {
+        WebPkiClientVerifier::builder_with_provider(self.trust.roots.clone(), provider())
+    }
+
+    fn server(
+        &self,
+        verifier: Result<Arc<dyn ClientCertVerifier>, VerifierBuilderError>,
+        alpn: &[&[u8]],
+    ) -> Result<ServerConfig, rustls::Error> {
+        let verifier = verifier.map_err(|error| rustls::Error::General(error.to_string()))?;
         let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_client_cert_verifier(verifier);

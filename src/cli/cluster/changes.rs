@@ -1,6 +1,5 @@
 //! What has changed between two looks at the nodes, in words.
 
-use super::super::status::role_name;
 use super::ready;
 use crate::runtime::{NodeStatus, Role, StorageState};
 
@@ -10,7 +9,7 @@ pub(super) fn changes(before: &[Option<NodeStatus>], now: &[Option<NodeStatus>])
     for (was, is) in before.iter().zip(now) {
         match (was, is) {
             (Some(was), None) => found.push(format!("node {} does not answer", was.node_id)),
-            (None, Some(is)) => found.push(format!("node {} answers, {}", is.node_id, role_name(is.role))),
+            (None, Some(is)) => found.push(format!("node {} answers, {}", is.node_id, is.role.name())),
             (Some(was), Some(is)) => found.extend(node_changes(was, is)),
             (None, None) => {}
         }

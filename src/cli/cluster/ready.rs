@@ -8,7 +8,6 @@ use serde::Serialize;
 
 use super::super::exit::Failure;
 use super::super::print::{self, Table};
-use super::super::status::role_name;
 use super::layout::Layout;
 use crate::runtime::{NodeStatus, Role};
 
@@ -86,7 +85,7 @@ pub(super) fn table(layout: &Layout, seen: &[Option<NodeStatus>], colour: bool) 
     for (node, status) in layout.nodes.iter().zip(seen) {
         table.row(vec![
             node.id.to_string(),
-            status.as_ref().map_or("down", |status| role_name(status.role)).to_owned(),
+            status.as_ref().map_or("down", |status| status.role.name()).to_owned(),
             node.client_addr.clone(),
             format!("http://{}", node.http_addr),
             node.data_dir.display().to_string(),

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use super::super::exit::{Exit, Failure};
 use super::super::http;
 use super::super::print;
-use super::super::status::role_name;
 use super::Args;
 use super::changes::changes;
 use super::child::{self, Children, Ended};
@@ -123,7 +122,7 @@ impl Watch<'_> {
             .iter()
             .zip(seen)
             .map(|(node, status)| match status {
-                Some(status) => format!("node {} {} in term {}", node.id, role_name(status.role), status.term),
+                Some(status) => format!("node {} {} in term {}", node.id, status.role.name(), status.term),
                 None => format!("node {} does not answer yet", node.id),
             })
             .collect();

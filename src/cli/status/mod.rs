@@ -267,7 +267,7 @@ fn member_row(
     vec![
         if is_leader { format!("{id} *") } else { id.to_string() },
         known.map_or_else(dash, |member| member.peer_addr.clone()),
-        own.map_or("down", |status| role_name(status.role)).to_owned(),
+        own.map_or("down", |status| status.role.name()).to_owned(),
         own.map_or_else(dash, |status| status.term.to_string()),
         number(|status| status.commit_index),
         number(|status| status.applied_index),
@@ -277,27 +277,8 @@ fn member_row(
         own.map_or_else(dash, |status| format!("{}..{}", status.first_log_index, status.last_log_index)),
         own.map_or_else(dash, |status| micros(status.sync_p99_us)),
         number(|status| status.keys),
-        own.map_or("-", |status| storage_name(status.storage_state)).to_owned(),
+        own.map_or("-", |status| status.storage_state.name()).to_owned(),
     ]
-}
-
-/// Returns the word for a role.
-pub(crate) fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Leader => "leader",
-        Role::Follower => "follower",
-        Role::Candidate => "candidate",
-        Role::Learner => "learner",
-    }
-}
-
-fn storage_name(state: StorageState) -> &'static str {
-    match state {
-        StorageState::Ok => "ok",
-        StorageState::Suspect => "suspect",
-        StorageState::Poisoned => "poisoned",
-        StorageState::Full => "full",
-    }
 }
 
 #[cfg(test)]

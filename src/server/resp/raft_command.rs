@@ -11,7 +11,7 @@ pub(super) fn fields(status: &NodeStatus) -> Vec<(&'static str, Value)> {
         ("node_id", number(status.node_id)),
         ("cluster_id", Value::text(&status.cluster_id)),
         ("storage_uuid", Value::text(&status.storage_uuid)),
-        ("role", Value::text(role_name(status.role))),
+        ("role", Value::text(status.role.name())),
         ("term", number(status.term)),
         ("leader_id", status.leader_id.map_or(Value::Null, number)),
         ("commit_index", number(status.commit_index)),
@@ -20,7 +20,7 @@ pub(super) fn fields(status: &NodeStatus) -> Vec<(&'static str, Value)> {
         ("last_log_index", number(status.last_log_index)),
         ("snapshot_index", number(status.snapshot_index)),
         ("joint", truth(status.joint)),
-        ("storage_state", Value::text(storage_name(status.storage_state))),
+        ("storage_state", Value::text(status.storage_state.name())),
         ("state_hash", Value::text(&status.state_hash)),
         ("keys", number(status.keys)),
         ("sync_p99_us", number(status.sync_p99_us)),
@@ -71,22 +71,4 @@ fn member_fields(member: &MemberStatus) -> [(&'static str, Value); 6] {
 
 fn optional_number(number: Option<u64>) -> Value {
     number.map_or(Value::Null, |number| Value::Integer(i64::try_from(number).unwrap_or(i64::MAX)))
-}
-
-fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Leader => "leader",
-        Role::Follower => "follower",
-        Role::Candidate => "candidate",
-        Role::Learner => "learner",
-    }
-}
-
-fn storage_name(state: StorageState) -> &'static str {
-    match state {
-        StorageState::Ok => "ok",
-        StorageState::Suspect => "suspect",
-        StorageState::Poisoned => "poisoned",
-        StorageState::Full => "full",
-    }
 }
