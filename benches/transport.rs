@@ -50,7 +50,7 @@ fn pair() -> Pair {
     let asker = PeerNetwork::start(config(1), move |event| match event {
         PeerEvent::Message { message, .. } => sender.send(message).unwrap(),
         PeerEvent::Connected { .. } => connected.send(()).unwrap(),
-        PeerEvent::Lost { .. } | PeerEvent::Refused { .. } => {}
+        PeerEvent::Gone { .. } | PeerEvent::Lost { .. } | PeerEvent::Refused { .. } => {}
     });
     let asker = asker.unwrap();
     let member = |network: &PeerNetwork| PeerMember { addr: network.local_addr().to_string(), storage_uuid: None };

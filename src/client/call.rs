@@ -166,6 +166,10 @@ impl<'a> Attempts<'a> {
                 self.connector.leave(link, leader);
             }
             Failure::Refused(Refusal::Overloaded) => self.trouble = Trouble::Overloaded,
+            Failure::Refused(refusal @ Refusal::Unsupported) => {
+                self.trouble = Trouble::Unreachable(refusal.to_string());
+                self.connector.leave(link, leader);
+            }
             Failure::Uncertain => {
                 self.is_open |= self.has_effect;
                 self.connector.leave(link, leader);

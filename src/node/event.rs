@@ -81,6 +81,11 @@ pub enum Event {
         /// The peer.
         id: NodeId,
     },
+    /// A peer's process is certainly gone.
+    PeerGone {
+        /// The peer.
+        id: NodeId,
+    },
     /// The node is about to stop: hand leadership over if it has it.
     HandOver,
 }

@@ -20,7 +20,7 @@ const RESEND_MS: u64 = 1_000;
 /// Writes without an answer, in the order in which they came.
 ///
 /// - Tokens grow with arrival, so walking `writes` keeps the order of every connection.
-/// - `unanswered` of a connection holds exactly its writes under [`WriteSession::Connection`].
+/// - `writes` of a connection holds exactly its writes, `unanswered` those under [`WriteSession::Connection`].
 #[derive(Debug)]
 pub(super) struct Front {
     node: u64,
@@ -55,12 +55,15 @@ struct Handed {
     at_ms: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct ConnectionState {
-    /// The number of its session, given at its first write: numbers without gaps keep what the state remembers of them small.
-    session: u64,
+    /// The number of its session, given at its first write under it: numbers without gaps keep what the state remembers
+    /// of them small.
+    session: Option<u64>,
     seqs: u64,
     unanswered: VecDeque<(u64, u64)>,
+    /// Every write of the connection without an answer, whatever its session.
+    writes: BTreeSet<u64>,
 }
 
 impl Front {
@@ -91,11 +94,13 @@ impl Front {
         self.tokens += 1;
         let token = self.tokens;
         let mut seq = 0;
+        let connection = self.connections.entry(request.connection).or_default();
+        connection.writes.insert(token);
         if session == WriteSession::Connection {
-            let connection = self.connections.entry(request.connection).or_insert_with(|| {
+            if connection.session.is_none() {
                 self.sessions += 1;
-                ConnectionState { session: self.sessions, seqs: 0, unanswered: VecDeque::new() }
-            });
+                connection.session = Some(self.sessions);
+            }
             connection.seqs += 1;
             seq = connection.seqs;
             connection.unanswered.push_back((seq, token));
@@ -122,7 +127,7 @@ impl Front {
             WriteSession::Connection => {
                 let connection = self.connections.get(&write.request.connection)?;
                 let first_unanswered = connection.unanswered.front().map_or(connection.seqs + 1, |first| first.0);
-                let session = SessionId { node: self.node, boot: self.boot, number: connection.session };
+                let session = SessionId { node: self.node, boot: self.boot, number: connection.session? };
                 Some(Origin { session, seq: write.seq, previous: write.seq - 1, first_unanswered })
             }
             WriteSession::Opened { session, seq, first_unanswered } => {
@@ -156,10 +161,11 @@ impl Front {
         let write = self.writes.remove(&token)?;
         self.deadlines.remove(&(write.deadline_ms, token));
         self.unhanded.remove(&token);
-        if let Some(connection) = self.connections.get_mut(&write.request.connection)
-            && let Ok(at) = connection.unanswered.binary_search(&(write.seq, token))
-        {
-            connection.unanswered.remove(at);
+        if let Some(connection) = self.connections.get_mut(&write.request.connection) {
+            connection.writes.remove(&token);
+            if let Ok(at) = connection.unanswered.binary_search(&(write.seq, token)) {
+                connection.unanswered.remove(at);
+            }
         }
         Some(write.request)
     }
@@ -168,7 +174,8 @@ impl Front {
     pub(super) fn refuse(&mut self, token: u64, from: NodeId) -> Option<RequestId> {
         self.on_not_proposed(token, from);
         let write = self.writes.get(&token)?;
-        let certain = !write.open && write.handed.is_none();
+        let is_upkeep = write.request.connection == 0;
+        let certain = !write.open && write.handed.is_none() && !is_upkeep;
         if certain { self.finish(token) } else { None }
     }
 
@@ -251,8 +258,10 @@ impl Front {
     /// Forgets a connection. What it wrote may still take effect; its session is to be ended.
     pub(super) fn on_closed(&mut self, connection: u64) {
         let Some(state) = self.connections.remove(&connection) else { return };
-        self.closing.push(SessionId { node: self.node, boot: self.boot, number: state.session });
-        for (_, token) in state.unanswered {
+        if let Some(number) = state.session {
+            self.closing.push(SessionId { node: self.node, boot: self.boot, number });
+        }
+        for token in state.writes {
             self.finish(token);
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::kv::{Command, Operation, SessionId};
 use crate::proto::entry::{self, Body};
-use crate::raft::{Configuration, NodeId, RoleName};
+use crate::raft::{Configuration, LogId, Message, NodeId, RoleName};
 
 use super::Node;
 use super::event::RequestId;
@@ -11,19 +11,39 @@ use super::request::WriteSession;
 /// At most this many sessions are ended by one entry.
 const CLOSING_BATCH: usize = 1024;
 
-/// An upkeep write that finds no leader for this long is given up.
-const UPKEEP_DEADLINE_MS: u64 = 60_000;
-
 /// The request of the node's own upkeep: connection 0, which nobody owns.
 const UPKEEP: RequestId = RequestId { connection: 0, number: 0, is_write: true };
 
 impl Node {
+    /// Returns whether a message may be given to the core: answers of a node that this one's newest configuration does
+    /// not bind to its storage count in no quorum. It might be a blank disk under a known id, which would vote for and
+    /// acknowledge anything. While the log is empty there is nothing to forget.
+    pub(super) fn counts(&self, from: NodeId, message: &Message) -> bool {
+        let bound = self.raft.configuration().members.get(&from).and_then(|member| member.storage_uuid);
+        let shown = self.peers.get(&from).map(|peer| peer.storage_uuid);
+        let is_bound = bound.is_some() && bound == shown;
+        match message {
+            Message::VoteReply { .. } | Message::PreVoteReply { .. } => {
+                is_bound || self.raft.last() == LogId::default()
+            }
+            Message::AppendReply { .. } | Message::HeartbeatReply { .. } => {
+                is_bound || self.raft.role() != RoleName::Leader
+            }
+            Message::PreVote { .. }
+            | Message::Vote { .. }
+            | Message::Append { .. }
+            | Message::Heartbeat { .. }
+            | Message::ReadIndex { .. }
+            | Message::ReadIndexReply { .. }
+            | Message::TimeoutNow { .. } => true,
+        }
+    }
+
     /// As leader, records what is newly known of a member: its storage, and where it is reached.
     ///
-    /// Bindings change no quorum; one change is under way at a time.
+    /// Bindings change no quorum, so they need no barrier and may stand one upon another.
     pub(super) fn maybe_bind_members(&mut self) {
-        let is_settled = self.raft.configuration_index() <= self.raft.commit();
-        if self.raft.role() != RoleName::Leader || !is_settled || !self.raft.is_ready_to_read() {
+        if self.raft.role() != RoleName::Leader {
             return;
         }
         let current = self.raft.configuration();
@@ -73,8 +93,8 @@ impl Node {
 
     fn write_upkeep(&mut self, command: Command) {
         let entry = entry::encode(&Body::Operation(Operation::Command(command)));
-        let deadline_ms = self.clock.monotonic_ms + UPKEEP_DEADLINE_MS;
-        let token = self.front.admit(UPKEEP, WriteSession::None, entry, deadline_ms);
+        // Nobody waits for it, so it is never given up.
+        let token = self.front.admit(UPKEEP, WriteSession::None, entry, u64::MAX);
         let _waits = !self.hand_on(token);
     }
 

@@ -142,6 +142,7 @@ impl Node {
             Event::Persisted { seq } => self.raft.on_persisted(seq),
             Event::PeerUp { id, storage_uuid, client_addr } => {
                 self.peers.insert(id, Peer { storage_uuid, client_addr });
+                self.maybe_bind_members();
                 self.front.reopen_handed_to(id);
                 self.is_hand_on_due = true;
             }
@@ -149,6 +150,7 @@ impl Node {
                 self.peers.remove(&id);
                 self.raft.on_unreachable(id);
             }
+            Event::PeerGone { id } => self.raft.on_process_gone(id),
             Event::HandOver => self.hand_over(),
         }
     }
@@ -180,6 +182,9 @@ impl Node {
     }
 
     fn on_raft(&mut self, from: NodeId, message: raft::Message, payloads: Vec<bytes::Bytes>) {
+        if !self.counts(from, &message) {
+            return;
+        }
         let first = match &message {
             raft::Message::Append { prev, .. } => prev.index.next(),
             _ => Index(0),
@@ -205,7 +210,7 @@ impl Node {
     }
 
     fn on_write(&mut self, request: RequestId, session: WriteSession, entry: BytesMut, deadline_ms: u64) {
-        if entry.len() > self.settings.max_entry_bytes {
+        if entry.len() > self.max_entry_bytes() {
             self.complete(request, Err(RequestError::TooLarge));
             return;
         }
@@ -246,7 +251,7 @@ impl Node {
         }
         match self.propose(entry, Token::Front(token)) {
             Ok(()) => self.front.on_handed(token, leader, self.clock.monotonic_ms),
-            Err(ProposeError::NotLeader) => return false,
+            Err(ProposeError::NotLeader | ProposeError::HandingOver) => return false,
             Err(ProposeError::Busy) => {
                 let Some(request) = self.front.refuse(token, leader) else { return false };
                 self.complete(request, Err(RequestError::Overloaded));
@@ -266,14 +271,18 @@ impl Node {
 
     /// Takes a write of another node's client. The answer to one that is proposed comes when it is applied.
     fn on_forward(&mut self, from: NodeId, request: u64, entry: &[u8]) {
-        let outcome = if !is_operation(entry) || entry.len() > self.settings.max_entry_bytes {
+        let outcome = if entry.len() > self.max_entry_bytes() {
             ForwardOutcome::Refused(Refusal::TooLarge)
+        } else if !is_operation(entry) {
+            ForwardOutcome::Refused(Refusal::Unsupported)
         } else {
             let waiter = Waiter::Remote { node: from, request };
             match self.propose(BytesMut::from(entry), Token::Other(waiter)) {
                 Ok(()) => return,
                 Err(ProposeError::Busy) => ForwardOutcome::Refused(Refusal::Overloaded),
-                Err(ProposeError::NotLeader) => ForwardOutcome::NotLeader { leader: self.raft.leader() },
+                Err(ProposeError::NotLeader | ProposeError::HandingOver) => {
+                    ForwardOutcome::NotLeader { leader: self.raft.leader() }
+                }
             }
         };
         self.actions.sends.push((from, Outgoing::ForwardEnded { request, outcome }));
@@ -309,6 +318,8 @@ impl Node {
         let led = self.leadership.leader == Some(me);
         self.leadership = seen;
         self.log_time.on_role(seen.leader == Some(me), self.clock);
+        // Before anything is sent: only acknowledgements of bound members count.
+        self.maybe_bind_members();
         if led {
             for token in self.waiting.take_all() {
                 if let Token::Other(Waiter::Remote { node, request }) = token {
@@ -321,6 +332,17 @@ impl Node {
             self.front.reopen_all();
             self.is_hand_on_due = true;
         }
+    }
+
+    /// Takes back a forwarded write that never left this node.
+    pub fn on_forward_unsent(&mut self, to: NodeId, request: u64) {
+        self.front.on_not_proposed(request, to);
+    }
+
+    /// Returns the largest entry that every member can hold.
+    fn max_entry_bytes(&self) -> usize {
+        let limit = self.raft.configuration().limits.entry_bytes_max;
+        usize::try_from(limit).unwrap_or(usize::MAX).min(self.settings.max_entry_bytes)
     }
 
     fn complete(&mut self, request: RequestId, outcome: Result<Outcome, RequestError>) {

@@ -59,6 +59,9 @@ pub enum RequestError {
     /// The command does not fit in one log entry. Not executed.
     #[error("ERR command too large; not executed")]
     TooLarge,
+    /// The leader runs an older program that does not know the command. Not executed.
+    #[error("ERR the leader does not know this command yet; not executed")]
+    Unsupported,
 }
 
 impl From<Refusal> for RequestError {
@@ -69,6 +72,7 @@ impl From<Refusal> for RequestError {
             Refusal::Loading => RequestError::Loading,
             Refusal::NoSpace => RequestError::NoSpace,
             Refusal::TooLarge => RequestError::TooLarge,
+            Refusal::Unsupported => RequestError::Unsupported,
         }
     }
 }

@@ -116,6 +116,15 @@ pub enum Class {
 }
 
 impl PeerMessage {
+    /// Returns the bytes of the entries in this message.
+    pub fn payload_bytes(&self) -> usize {
+        match self {
+            PeerMessage::Raft { payloads, .. } => payloads.iter().map(Bytes::len).sum(),
+            PeerMessage::Forward { entry, .. } => entry.len(),
+            PeerMessage::ForwardReply { .. } => 0,
+        }
+    }
+
     /// Returns the stream that carries this message.
     pub fn class(&self) -> Class {
         match self {

@@ -40,11 +40,20 @@ pub enum Refusal {
     /// The command does not fit in one log entry.
     #[error("the command is too large for one log entry")]
     TooLarge,
+    /// The leader's program does not know the command.
+    #[error("the leader does not know the command")]
+    Unsupported,
 }
 
 /// Every refusal at its byte.
-const REFUSALS: [Refusal; 5] =
-    [Refusal::NoLeader, Refusal::Overloaded, Refusal::Loading, Refusal::NoSpace, Refusal::TooLarge];
+const REFUSALS: [Refusal; 6] = [
+    Refusal::NoLeader,
+    Refusal::Overloaded,
+    Refusal::Loading,
+    Refusal::NoSpace,
+    Refusal::TooLarge,
+    Refusal::Unsupported,
+];
 
 /// Every error of the state at its byte.
 const COMMAND_ERRORS: [CommandError; 7] = [
@@ -64,6 +73,7 @@ pub(super) fn put_refusal(frame: &mut FrameWriter, refusal: Refusal) {
         Refusal::Loading => 2,
         Refusal::NoSpace => 3,
         Refusal::TooLarge => 4,
+        Refusal::Unsupported => 5,
     });
 }
 

@@ -32,7 +32,10 @@ impl Raft {
         let Role::Leader(leader) = &mut self.role else { return Err(ProposeError::NotLeader) };
         let bytes: u64 = sizes.iter().map(|&size| u64::from(size)).sum();
         let is_full = leader.uncommitted_bytes > 0 && leader.uncommitted_bytes + bytes > max;
-        if is_full || leader.handover.is_some() {
+        if leader.handover.is_some() {
+            return Err(ProposeError::HandingOver);
+        }
+        if is_full {
             return Err(ProposeError::Busy);
         }
         leader.uncommitted_bytes += bytes;

@@ -103,9 +103,12 @@ pub enum ProposeError {
     /// This node does not lead.
     #[error("not the leader")]
     NotLeader,
-    /// Too many bytes are uncommitted, or leadership is being handed over.
-    #[error("too much is uncommitted, or leadership is being handed over")]
+    /// Too many bytes are uncommitted.
+    #[error("too much is uncommitted")]
     Busy,
+    /// Leadership is being handed over: the next leader will take it.
+    #[error("leadership is being handed over")]
+    HandingOver,
 }
 
 /// Why a configuration was not proposed.

@@ -19,7 +19,7 @@ use super::handle::Completion;
 use super::network::Network;
 use super::options::FailureClass;
 use super::shared::Shared;
-use super::start::{NodeFailure, failure};
+use super::start::{NodeFailure, failure, log_failure_of};
 
 /// The state is locked for at most this many entries at a time, so that readers get in between.
 const ENTRIES_PER_LOCK: u64 = 256;
@@ -137,7 +137,7 @@ impl Applier {
 
     fn apply_entry(&self, store: &mut Store, index: Index) -> Result<Reply, NodeFailure> {
         let journal = &self.shared.journal;
-        let stored = journal.entry(index).map_err(|error| failure(FailureClass::Damaged, &error))?;
+        let stored = journal.entry(index).map_err(|error| log_failure_of(&error))?;
         let decoded = entry::decode(&stored).map_err(|error| undecodable(journal, index, &error))?;
         let time_ms = decoded.time_ms;
         Ok(match &decoded.body {

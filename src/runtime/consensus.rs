@@ -16,6 +16,7 @@ use super::inbox::Input;
 use super::network::{Network, members_of};
 use super::options::FailureClass;
 use super::shared::Shared;
+use super::start::log_failure_of;
 
 /// The consensus thread's own.
 #[derive(Debug)]
@@ -57,6 +58,11 @@ impl Consensus {
             }
             let now = Instant::now();
             if now >= next_tick {
+                // A sync that nobody waited for may have failed, too.
+                if let Some(poisoned) = self.shared.journal.poisoned() {
+                    self.shared.fail(FailureClass::Io, log_failure(&self.shared, &poisoned));
+                    return;
+                }
                 self.node.tick();
                 // A late tick is one tick: after a pause the node must not believe that many have passed at once.
                 next_tick = (next_tick + self.tick).max(now);
@@ -116,9 +122,12 @@ impl Consensus {
         {
             return false;
         }
-        if let Err(error) = self.network.send_all(actions.sends, &self.shared.journal) {
-            self.shared.fail(FailureClass::Damaged, error.to_string());
-            return false;
+        match self.network.send_all(actions.sends, &self.shared.journal) {
+            Ok(unsent) => unsent.into_iter().for_each(|(to, request)| self.node.on_forward_unsent(to, request)),
+            Err(error) => {
+                self.shared.end(Err(log_failure_of(&error)));
+                return false;
+            }
         }
         if let Some(apply) = actions.apply {
             self.apply(apply);

@@ -31,7 +31,9 @@ pub(super) struct ClientSockets {
 }
 
 impl ClientSockets {
+    /// The peers' address is only tried: the transport binds it.
     pub(super) fn bind(options: &StartOptions) -> Result<ClientSockets, NodeFailure> {
+        drop(udp(options.peer_listen, "peer-addr")?);
         Ok(ClientSockets {
             resp: tcp(options.client_listen, "client-addr")?,
             native: udp(options.client_listen, "client-addr")?,

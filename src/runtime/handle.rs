@@ -1,6 +1,6 @@
 //! The servers' side of a running node: connections that write and read, and a look at its state.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -19,6 +19,9 @@ use super::status::NodeStatus;
 /// The most unanswered writes of one connection.
 pub const WRITES_IN_FLIGHT_MAX: usize = 256;
 
+/// The most bytes of unanswered writes of all connections together; more are answered [`RequestError::Overloaded`].
+const WRITE_BYTES_MAX: usize = 512 << 20;
+
 /// A running node, as its doors see it. Cheap to clone; all methods may be called from any thread.
 #[derive(Clone, Debug)]
 pub struct Handle {
@@ -29,12 +32,14 @@ pub struct Handle {
 ///
 /// - Writes of one connection take effect in the order of the calls.
 /// - Each call is answered by exactly one [`Completion`]; dropping the connection drops them and closes its session.
-/// - At most [`WRITES_IN_FLIGHT_MAX`] writes may be unanswered; more are answered [`RequestError::Overloaded`].
+/// - At most [`WRITES_IN_FLIGHT_MAX`] writes may be unanswered, and their numbers differ; more are answered
+///   [`RequestError::Overloaded`].
 #[derive(Debug)]
 pub struct Connection {
     shared: Arc<Shared>,
     id: u64,
-    writes_in_flight: usize,
+    /// Bytes of each unanswered write, by number.
+    writes: HashMap<u64, usize>,
     refused: VecDeque<Completion>,
     completions: UnboundedReceiver<Completion>,
 }
@@ -56,7 +61,13 @@ impl Handle {
         let id = self.shared.connections_opened.fetch_add(1, Ordering::Relaxed) + 1;
         let (sender, completions) = unbounded_channel();
         self.shared.inbox.push(Input::Opened { connection: id, completions: sender });
-        Connection { shared: Arc::clone(&self.shared), id, writes_in_flight: 0, refused: VecDeque::new(), completions }
+        Connection {
+            shared: Arc::clone(&self.shared),
+            id,
+            writes: HashMap::new(),
+            refused: VecDeque::new(),
+            completions,
+        }
     }
 
     /// Returns what the node says about itself; at most a tick old.
@@ -69,9 +80,15 @@ impl Handle {
         self.shared.store.read()
     }
 
-    /// Returns whether the node still recovers: its state must not be read, not even stale.
+    /// Returns whether the state lacks what is known to be committed since the last start.
     pub fn is_loading(&self) -> bool {
         self.shared.is_loading()
+    }
+
+    /// Returns whether the state is older than the log that the node was started with: it must not be read without
+    /// asking the leader.
+    pub fn is_recovering(&self) -> bool {
+        self.shared.is_recovering()
     }
 
     /// Returns whether the node is stopping: doors close what is idle.
@@ -88,12 +105,15 @@ impl Connection {
 
     /// Submits a write: an entry made by [`crate::proto::entry::encode`], header still blank.
     pub fn write(&mut self, number: u64, session: WriteSession, entry: BytesMut, deadline: Duration) {
-        if self.writes_in_flight >= WRITES_IN_FLIGHT_MAX {
+        let bytes = entry.len();
+        let is_full = self.shared.write_bytes.load(Ordering::Relaxed) + bytes > WRITE_BYTES_MAX;
+        if is_full || self.writes.len() >= WRITES_IN_FLIGHT_MAX {
             let outcome = Err(RequestError::Overloaded);
             self.refused.push_back(Completion { number, outcome, is_write: false });
             return;
         }
-        self.writes_in_flight += 1;
+        self.writes.insert(number, bytes);
+        self.shared.write_bytes.fetch_add(bytes, Ordering::Relaxed);
         let request = RequestId { connection: self.id, number, is_write: true };
         let deadline_ms = self.shared.deadline_ms(deadline);
         self.push(Event::Write { request, session, entry, deadline_ms });
@@ -128,7 +148,11 @@ impl Connection {
     }
 
     fn count(&mut self, completion: Completion) -> Completion {
-        self.writes_in_flight -= usize::from(completion.is_write);
+        if completion.is_write
+            && let Some(bytes) = self.writes.remove(&completion.number)
+        {
+            self.shared.write_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
         completion
     }
 
@@ -139,6 +163,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        self.shared.write_bytes.fetch_sub(self.writes.values().sum(), Ordering::Relaxed);
         self.push(Event::Closed { connection: self.id });
     }
 }

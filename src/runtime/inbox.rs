@@ -6,13 +6,17 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::node::Event;
+use crate::proto::peer::PeerMessage;
+use crate::raft::NodeId;
 
 use super::handle::Completion;
 
 /// Peer messages beyond this many waiting inputs are dropped: Raft tolerates loss, memory does not tolerate growth.
-///
-/// Clients need no bound here: each connection has at most 256 writes and one read under way.
+/// What clients send is bounded before it comes here.
 const PEER_INPUTS_MAX: usize = 16 * 1024;
+
+/// Payload bytes of waiting peer messages beyond which more are dropped: a few windows of the core.
+const PEER_BYTES_MAX: usize = 128 << 20;
 
 /// Something for the consensus thread.
 #[derive(Debug)]
@@ -35,6 +39,7 @@ pub(super) struct Inbox {
 #[derive(Debug, Default)]
 struct State {
     inputs: Vec<Input>,
+    peer_bytes: usize,
     is_asleep: bool,
 }
 
@@ -51,11 +56,15 @@ impl Inbox {
     }
 
     /// Adds a peer's message unless too much waits. Returns whether it was taken.
-    pub(super) fn offer(&self, event: Event) -> bool {
-        if self.state.lock().inputs.len() >= PEER_INPUTS_MAX {
-            return false;
+    pub(super) fn offer(&self, from: NodeId, message: PeerMessage) -> bool {
+        {
+            let mut state = self.state.lock();
+            if state.inputs.len() >= PEER_INPUTS_MAX || state.peer_bytes >= PEER_BYTES_MAX {
+                return false;
+            }
+            state.peer_bytes += message.payload_bytes();
         }
-        self.push(Input::Event(event));
+        self.push(Input::Event(Event::Message { from, message }));
         true
     }
 
@@ -69,6 +78,7 @@ impl Inbox {
                 break;
             }
         }
+        state.peer_bytes = 0;
         std::mem::swap(&mut state.inputs, into);
     }
 }
@@ -77,6 +87,8 @@ impl Inbox {
 mod tests {
     use std::sync::Arc;
     use std::time::Duration;
+
+    use bytes::Bytes;
 
     use super::*;
 
@@ -95,10 +107,16 @@ mod tests {
     /// Peers cannot make the inbox grow without bound.
     #[test]
     fn peers_are_refused_when_too_much_waits() {
+        let forward = |bytes| PeerMessage::Forward { request: 1, entry: Bytes::from(vec![0; bytes]) };
         let inbox = Inbox::default();
         for _ in 0..PEER_INPUTS_MAX {
-            assert!(inbox.offer(Event::HandOver));
+            assert!(inbox.offer(NodeId(2), forward(0)));
         }
-        assert!(!inbox.offer(Event::HandOver));
+        assert!(!inbox.offer(NodeId(2), forward(0)));
+        let inbox = Inbox::default();
+        assert!(inbox.offer(NodeId(2), forward(PEER_BYTES_MAX)));
+        assert!(!inbox.offer(NodeId(2), forward(0)));
+        inbox.drain(&mut Vec::new(), Instant::now());
+        assert!(inbox.offer(NodeId(2), forward(0)));
     }
 }

@@ -10,7 +10,7 @@ use crate::node::{Event, MemberView, NodeView, Outgoing};
 use crate::proto::peer::{self, ForwardOutcome, PeerMessage};
 use crate::raft::{Index, Message, NodeId};
 use crate::storage::{Journal, JournalError};
-use crate::transport::{NetworkError, PeerConfig, PeerEvent, PeerMember, PeerNetwork, Refusal};
+use crate::transport::{NetworkError, PeerConfig, PeerEvent, PeerMember, PeerNetwork, Refusal, Sent};
 
 use super::inbox::Input;
 use super::options::FailureClass;
@@ -41,27 +41,37 @@ impl Network {
         self.peers.set_history(history);
     }
 
-    /// Sends everything a turn wants sent. What a peer's queue has no room for is dropped and counted there.
-    pub(super) fn send_all(&self, sends: Vec<(NodeId, Outgoing)>, journal: &Journal) -> Result<(), JournalError> {
+    /// Sends everything a turn wants sent. What a peer's queue has no room for is dropped and counted there; returns
+    /// the forwarded writes among it.
+    pub(super) fn send_all(
+        &self,
+        sends: Vec<(NodeId, Outgoing)>,
+        journal: &Journal,
+    ) -> Result<Vec<(NodeId, u64)>, JournalError> {
+        let mut unsent = Vec::new();
         for (to, outgoing) in sends {
             let message = match outgoing {
                 Outgoing::Raft(message) => with_payloads(message, journal)?,
                 Outgoing::Forward { request, entry } => PeerMessage::Forward { request, entry },
                 Outgoing::ForwardEnded { request, outcome } => PeerMessage::ForwardReply { request, outcome },
             };
-            self.send(to, &message);
+            if self.send(to, &message) != Sent::Queued
+                && let PeerMessage::Forward { request, .. } = message
+            {
+                unsent.push((to, request));
+            }
         }
-        Ok(())
+        Ok(unsent)
     }
 
     /// Answers a forwarded write.
     pub(super) fn reply(&self, to: NodeId, request: u64, outcome: ForwardOutcome) {
-        self.send(to, &PeerMessage::ForwardReply { request, outcome });
+        // A lost answer is asked for again by the front node.
+        let _sent = self.send(to, &PeerMessage::ForwardReply { request, outcome });
     }
 
-    fn send(&self, to: NodeId, message: &PeerMessage) {
-        // A lost message is for the core and the front to send again; the transport counts it.
-        let _sent = self.peers.send(to, message.class(), peer::encode(message));
+    fn send(&self, to: NodeId, message: &PeerMessage) -> Sent {
+        self.peers.send(to, message.class(), peer::encode(message))
     }
 
     pub(super) fn stop(&self) {
@@ -94,13 +104,17 @@ fn on_event(shared: &Shared, refusals: &Mutex<Refusals>, event: PeerEvent) {
     match event {
         PeerEvent::Message { from, message } => {
             // Dropped when too much waits: whoever sent it sends it again.
-            let _taken = shared.inbox.offer(Event::Message { from, message });
+            let _taken = shared.inbox.offer(from, message);
         }
         PeerEvent::Connected { id, hello } => {
             refusals.lock().on_accepted();
             tracing::info!(peer = id.0, "peer connected");
             let event = Event::PeerUp { id, storage_uuid: hello.storage_uuid, client_addr: hello.client_addr };
             shared.inbox.push(Input::Event(event));
+        }
+        PeerEvent::Gone { id } => {
+            tracing::info!(peer = id.0, "peer process gone");
+            shared.inbox.push(Input::Event(Event::PeerGone { id }));
         }
         PeerEvent::Lost { id } => {
             tracing::info!(peer = id.0, "peer lost");

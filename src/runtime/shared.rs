@@ -1,7 +1,7 @@
 //! What the threads of one node share: its door, its state, and what it shows.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -30,11 +30,16 @@ pub(super) struct Shared {
     history: Mutex<u128>,
     pub(super) journal: Journal,
     pub(super) connections_opened: AtomicU64,
+    /// Bytes of the unanswered writes of all connections.
+    pub(super) write_bytes: AtomicUsize,
     pub(super) is_stopping: AtomicBool,
     /// Applied up to here: readers of `store` see at least this.
     applied: AtomicU64,
     /// Committed before this start: until this is applied the state is older than what was acknowledged.
     loaded_at: Index,
+    /// The last entry that this start found in the log. Until it is applied, or a leader has replaced it, the state may
+    /// be older than what this node showed before.
+    found_last: Index,
     end: Mutex<Option<Result<(), NodeFailure>>>,
     ended: Condvar,
     is_poisoned: OnceLock<()>,
@@ -51,7 +56,9 @@ pub(super) struct Disk {
 impl Shared {
     /// `loaded_at` is what was known to be committed before this start.
     pub(super) fn new(disk: Disk, store: Store, view: NodeView, loaded_at: Index) -> Shared {
+        let found_last = view.last;
         Shared {
+            found_last,
             started: Instant::now(),
             inbox: Inbox::default(),
             store: RwLock::new(store),
@@ -62,6 +69,7 @@ impl Shared {
             identity_file: disk.identity_file,
             journal: disk.journal,
             connections_opened: AtomicU64::new(0),
+            write_bytes: AtomicUsize::new(0),
             is_stopping: AtomicBool::new(false),
             applied: AtomicU64::new(0),
             loaded_at,
@@ -87,6 +95,11 @@ impl Shared {
 
     pub(super) fn is_loading(&self) -> bool {
         self.applied() < self.loaded_at
+    }
+
+    pub(super) fn is_recovering(&self) -> bool {
+        let applied = self.applied();
+        applied < self.found_last && applied < self.view.lock().last
     }
 
     /// Shows a new view to the other threads.

@@ -14,7 +14,7 @@ use thiserror::Error;
 use crate::kv::{Limits, Store};
 use crate::node::{Event, Node, NodeSettings};
 use crate::raft;
-use crate::storage::{BootError, BootOptions, Booted, boot};
+use crate::storage::{BootError, BootOptions, Booted, JournalError, LockedDir, boot};
 use crate::transport::tls::NodeTls;
 use crate::transport::{NetworkError, PeerConfig};
 
@@ -80,11 +80,14 @@ pub struct Stopper {
 /// [`NodeFailure`] with the class that decides the exit code. Nothing keeps running.
 pub fn start(options: StartOptions) -> Result<RunningNode, NodeFailure> {
     let tls = load_tls(&options)?;
-    let booted = boot(&boot_options(&options, &tls)?).map_err(|error| failure(class_of(&error), &error))?;
+    let boot_failure = |error: BootError| failure(class_of(&error), &error);
+    let locked = LockedDir::acquire(&options.data_dir).map_err(boot_failure)?;
+    // Before anything is written: a node that cannot listen leaves no identity behind.
+    let sockets = ClientSockets::bind(&options)?;
+    let booted = boot(locked, &boot_options(&options, &tls)?).map_err(boot_failure)?;
     if let Some(torn) = &booted.torn_tail {
         tracing::warn!(what = %torn, "torn tail dropped: nobody was told that it was written");
     }
-    let sockets = ClientSockets::bind(&options)?;
     let loaded_at = booted.raft.hard_state.commit;
     let settings = node_settings(&options, &booted)?;
     let boot = settings.boot;
@@ -103,8 +106,14 @@ pub fn start(options: StartOptions) -> Result<RunningNode, NodeFailure> {
     let consensus = spawn("kontiki-raft", move || consensus.run())?;
     let registry = Arc::new(Registry::default());
     let handle = Handle { shared: Arc::clone(&shared) };
-    let doors = Doors::open(&options, &tls, &handle, &registry, sockets)?;
-    Ok(RunningNode { shared, network, jobs, consensus, applier, doors })
+    match Doors::open(&options, &tls, &handle, &registry, sockets) {
+        Ok(doors) => Ok(RunningNode { shared, network, jobs, consensus, applier, doors }),
+        Err(failure) => {
+            stop_threads(&shared, &jobs, consensus, applier);
+            network.stop();
+            Err(failure)
+        }
+    }
 }
 
 fn start_network(
@@ -155,10 +164,7 @@ impl RunningNode {
         self.shared.inbox.push(Input::Event(Event::HandOver));
         self.shared.wait_until_not_leading(deadline - STOP_WITHIN / 2);
         self.doors.close(deadline);
-        self.shared.inbox.push(Input::Stop);
-        let _panicked = self.consensus.join().is_err();
-        self.jobs.push(Job::Stop);
-        let _panicked = self.applier.join().is_err();
+        stop_threads(&self.shared, &self.jobs, self.consensus, self.applier);
         self.network.stop();
         let closed = self.shared.journal.close();
         closed.map_err(|poisoned| failure(FailureClass::Io, &poisoned))
@@ -192,7 +198,6 @@ fn load_tls(options: &StartOptions) -> Result<NodeTls, NodeFailure> {
 fn boot_options(options: &StartOptions, tls: &NodeTls) -> Result<BootOptions, NodeFailure> {
     let cluster_name = tls.cluster().to_owned();
     Ok(BootOptions {
-        dir: options.data_dir.clone(),
         node_id: options.id,
         bootstrap: canonical_cluster(&cluster_name, &options.initial_cluster),
         cluster_id: bootstrap_cluster_id(&cluster_name, &options.initial_cluster),
@@ -262,6 +267,18 @@ fn class_of(error: &BootError) -> FailureClass {
         BootError::Log { source, .. } => class_of_log(source),
         BootError::IdentityUnwritable { .. } | BootError::Io { .. } => FailureClass::Io,
     }
+}
+
+fn stop_threads(shared: &Shared, jobs: &Jobs, consensus: JoinHandle<()>, applier: JoinHandle<()>) {
+    shared.inbox.push(Input::Stop);
+    let _panicked = consensus.join().is_err();
+    jobs.push(Job::Stop);
+    let _panicked = applier.join().is_err();
+}
+
+/// Tells a failed disk from damage.
+pub(super) fn log_failure_of(error: &JournalError) -> NodeFailure {
+    failure(if error.is_io() { FailureClass::Io } else { FailureClass::Damaged }, error)
 }
 
 pub(super) fn failure(class: FailureClass, error: &dyn std::error::Error) -> NodeFailure {

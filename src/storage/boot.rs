@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use kontiki_wal::{EntryMeta, Recovery, Wal};
@@ -18,8 +18,6 @@ use super::lock::DirLock;
 /// Who wants to open the directory.
 #[derive(Clone, Debug)]
 pub struct BootOptions {
-    /// The data directory; made with mode 0700 if it is not there.
-    pub dir: PathBuf,
     /// The node.
     pub node_id: NodeId,
     /// The cluster's name in certificates.
@@ -59,20 +57,40 @@ pub struct Booted {
     pub torn_tail: Option<String>,
 }
 
-/// Opens a data directory, or makes a new one.
+/// A data directory that no other process has.
+#[derive(Debug)]
+pub struct LockedDir {
+    dir: PathBuf,
+    lock: DirLock,
+}
+
+impl LockedDir {
+    /// Makes the directory if it is not there, and locks it.
+    ///
+    /// # Errors
+    ///
+    /// [`BootError::Locked`] at once if another process has it, or what the file system says.
+    pub fn acquire(dir: &Path) -> Result<LockedDir, BootError> {
+        make_dir(dir)?;
+        let lock = DirLock::acquire(dir)?;
+        close_to_others(dir)?;
+        Ok(LockedDir { dir: dir.to_owned(), lock })
+    }
+}
+
+/// Opens a locked data directory, or makes a new one of it.
 ///
 /// # Errors
 ///
 /// [`BootError`]; nothing is written to a directory that is refused, but for a `reopen` record in a sound log.
-pub fn boot(options: &BootOptions) -> Result<Booted, BootError> {
-    let dir = &options.dir;
-    make_dir(dir)?;
-    let lock = DirLock::acquire(dir)?;
+pub fn boot(locked: LockedDir, options: &BootOptions) -> Result<Booted, BootError> {
+    let LockedDir { dir, lock } = locked;
+    let dir = &dir;
     let identity_file = IdentityFile::new(dir);
     let log_dir = dir.join("wal");
     let mut identity = match identity_file.read()? {
-        Some(identity) => checked(identity, options)?,
-        None => new_identity(options, &identity_file, &log_dir)?,
+        Some(identity) => checked(dir, identity, options)?,
+        None => new_identity(dir, options, &identity_file, &log_dir)?,
     };
     make_dir(&dir.join("snapshot"))?;
     if identity.has_log && !has_files(&log_dir) {
@@ -113,18 +131,24 @@ fn make_dir(dir: &Path) -> Result<(), BootError> {
     Ok(())
 }
 
-fn checked(identity: Identity, options: &BootOptions) -> Result<Identity, BootError> {
+/// A directory that somebody else made may be open to others; what is in it is not for them.
+fn close_to_others(dir: &Path) -> Result<(), BootError> {
+    let owner_only = fs::Permissions::from_mode(0o700);
+    fs::set_permissions(dir, owner_only).map_err(|source| BootError::io(dir, "setting its mode to 0700", source))
+}
+
+/// Once a directory knows its cluster, the initial members are only hints: what names the cluster is its authority.
+fn checked(dir: &Path, identity: Identity, options: &BootOptions) -> Result<Identity, BootError> {
     if !options.accepted_cas.contains(&identity.ca_fingerprint) {
-        return Err(BootError::ForeignAuthority { dir: options.dir.clone(), cluster: identity.cluster_name });
+        return Err(BootError::ForeignAuthority { dir: dir.to_owned(), cluster: identity.cluster_name });
     }
-    let is_ours = identity.node_id == options.node_id.0 && identity.cluster_id == options.cluster_id;
-    if is_ours {
+    if identity.node_id == options.node_id.0 && identity.cluster_name == options.cluster_name {
         return Ok(identity);
     }
     Err(BootError::Foreign {
-        dir: options.dir.clone(),
-        found: format!("node {} of cluster {}", identity.node_id, identity.bootstrap),
-        wanted: format!("node {} of cluster {}", options.node_id, options.bootstrap),
+        dir: dir.to_owned(),
+        found: format!("node {} of cluster {}", identity.node_id, identity.cluster_name),
+        wanted: format!("node {} of cluster {}", options.node_id, options.cluster_name),
     })
 }
 
@@ -134,9 +158,9 @@ fn has_files(log_dir: &Path) -> bool {
     entries.into_iter().any(|entry| entry.file_name() != "LOCK")
 }
 
-fn new_identity(options: &BootOptions, file: &IdentityFile, log_dir: &Path) -> Result<Identity, BootError> {
+fn new_identity(dir: &Path, options: &BootOptions, file: &IdentityFile, log_dir: &Path) -> Result<Identity, BootError> {
     if has_files(log_dir) {
-        return Err(BootError::IdentityMissing { dir: options.dir.clone() });
+        return Err(BootError::IdentityMissing { dir: dir.to_owned() });
     }
     let identity = Identity {
         format_version: Identity::FORMAT_VERSION,

@@ -50,6 +50,16 @@ pub enum JournalError {
     },
 }
 
+impl JournalError {
+    /// Returns whether a failed sync or write is behind this, and not damage.
+    pub fn is_io(&self) -> bool {
+        match self {
+            JournalError::Append { .. } => true,
+            JournalError::Read { source, .. } => matches!(source, ReadError::Poisoned(_) | ReadError::Io { .. }),
+        }
+    }
+}
+
 impl Journal {
     pub(super) fn new(wal: Wal, dir: PathBuf, lock: DirLock) -> Journal {
         let batch_bytes = usize::try_from(wal.options().batch_bytes_max() / 4).unwrap_or(usize::MAX);
@@ -69,7 +79,7 @@ impl Journal {
         let entries: Vec<NewEntry<'_>> = persist.entries.iter().map(to_log_entry).collect();
         let (first, rest) = entries.split_at(self.batch_length(&entries));
         let batch = Batch {
-            hard_state: persist.hard_state.map(to_log),
+            hard_state: persist.hard_state.map(|state| to_log(covered(state, first, rest))),
             truncate_from: persist.truncate_from.map(|index| kontiki_wal::Index(index.0)),
             entries: first,
             may_use_reserve: false,
@@ -136,6 +146,11 @@ impl Journal {
         &self.dir
     }
 
+    /// Returns why the log has failed, if it has.
+    pub fn poisoned(&self) -> Option<Poisoned> {
+        self.wal.poisoned()
+    }
+
     /// Returns figures about the log.
     pub fn stats(&self) -> Stats {
         self.wal.stats()
@@ -148,6 +163,14 @@ impl Journal {
     /// If a sync failed, now or before.
     pub fn close(&self) -> Result<(), Poisoned> {
         self.wal.clone().close()
+    }
+}
+
+/// A crash may keep the first batch alone, so its hard state must not call committed what comes in a later one.
+fn covered(state: HardState, first: &[NewEntry<'_>], rest: &[NewEntry<'_>]) -> HardState {
+    match first.last() {
+        Some(last) if !rest.is_empty() => HardState { commit: state.commit.min(Index(last.index.0)), ..state },
+        Some(_) | None => state,
     }
 }
 

@@ -11,7 +11,7 @@ mod identity;
 mod journal;
 mod lock;
 
-pub use boot::{BootOptions, Booted, boot};
+pub use boot::{BootOptions, Booted, LockedDir, boot};
 pub use error::BootError;
 pub use identity::{Identity, IdentityFile};
 pub use journal::{Journal, JournalError};

@@ -129,6 +129,7 @@ impl Link {
                 error = connection.closed() => return error,
                 () = &mut death, if !is_dead => {
                     is_dead = true;
+                    shared.emit(PeerEvent::Gone { id: peer.id });
                     connection.close(quic::NO_REASON, b"the port is closed");
                 }
                 stream = connection.accept_uni() => match stream {

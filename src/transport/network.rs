@@ -71,6 +71,11 @@ pub enum PeerEvent {
         /// How it introduced itself.
         hello: Hello,
     },
+    /// The process behind a connection is certainly gone: its port refuses. [`PeerEvent::Lost`] follows.
+    Gone {
+        /// Whose.
+        id: NodeId,
+    },
     /// The connection is gone, with whatever was under way.
     Lost {
         /// Whose.

@@ -15,7 +15,7 @@ use super::parse;
 use super::print::{self, Output, Table, grouped, micros};
 use super::reach::{Endpoints, parse_endpoints};
 use super::start::read_password;
-use crate::runtime::{MemberStatus, NodeStatus, Password, Role, StorageState};
+use crate::runtime::{MemberStatus, NodeStatus, Password, Role};
 use source::{Door, SourceError};
 
 /// The HTTP doors of the nodes of `kontiki cluster`.

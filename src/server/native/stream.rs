@@ -264,5 +264,6 @@ fn failure(error: RequestError) -> Failure {
         RequestError::Loading => Refusal::Loading,
         RequestError::NoSpace => Refusal::NoSpace,
         RequestError::TooLarge => Refusal::TooLarge,
+        RequestError::Unsupported => Refusal::Unsupported,
     })
 }

@@ -19,6 +19,7 @@ use super::pipeline::{Done, Ended, Pipeline};
 use super::read;
 use super::translate::{Read, Request};
 use crate::kv::Operation;
+use crate::node::RequestError;
 use crate::proto::entry::{self, Body};
 use crate::proto::resp::{Parsed, Parser, Value};
 use crate::runtime::{self, Completion, Handle};
@@ -259,6 +260,9 @@ impl Connection {
                 }
                 let number = self.pipeline.push_write(shape, version, now);
                 self.node.write(number, session, entry, self.door.options.request_timeout);
+            }
+            Request::Read(_) if self.conversation.is_readonly && self.handle.is_recovering() => {
+                self.answer(Value::Error(RequestError::Loading.to_string().into()));
             }
             Request::Read(wanted) if self.conversation.is_readonly => {
                 taken.reads += 1;

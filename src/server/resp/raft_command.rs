@@ -1,7 +1,7 @@
 //! RAFT: the cluster as this node sees it.
 
 use crate::proto::resp::Value;
-use crate::runtime::{MemberStatus, NodeStatus, Role, StorageState};
+use crate::runtime::{MemberStatus, NodeStatus};
 
 /// Returns the fields of `/status` by name, in its order; all but the members.
 pub(super) fn fields(status: &NodeStatus) -> Vec<(&'static str, Value)> {

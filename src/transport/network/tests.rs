@@ -100,7 +100,7 @@ impl Node {
         self.until(|event| match event {
             PeerEvent::Refused { refusal, .. } => Some((refusal.by, refusal.reason)),
             PeerEvent::Connected { id, .. } => panic!("node {id} was let in"),
-            PeerEvent::Message { .. } | PeerEvent::Lost { .. } => None,
+            PeerEvent::Message { .. } | PeerEvent::Gone { .. } | PeerEvent::Lost { .. } => None,
         })
     }
 
