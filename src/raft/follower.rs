@@ -123,6 +123,9 @@ impl Raft {
         self.log.truncate(from);
         self.membership.truncate(from);
         self.disk.on_truncate(from);
+        if !self.is_mutant(Mutant::AcknowledgeSuperseded) {
+            self.disk.on_superseded(from);
+        }
     }
 
     /// Acknowledges the log up to `matched` once it is durable up to there, in this term.

@@ -12,6 +12,8 @@ pub enum Mutant {
     CommitOldTermByCount,
     /// Acknowledges entries before they are durable (T27).
     AcknowledgeBeforeDurable,
+    /// Acknowledges what was written, although a later leader has replaced it since (T27).
+    AcknowledgeSuperseded,
     /// Cuts the log behind every append, also behind an old one (T21).
     TruncateOnEveryAppend,
     /// Answers reads without asking whether it still leads (T62).

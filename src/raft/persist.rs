@@ -86,10 +86,13 @@ impl Disk {
         }
     }
 
-    /// Notes that term or vote changed to those of a new term or a vote in it: the next batch carries them, and what
-    /// was held for another term is dropped.
-    pub(crate) fn on_hard_state(&mut self, term: Term) {
+    /// Notes that term or vote changed: the next batch carries them.
+    pub(crate) fn on_hard_state(&mut self) {
         self.is_hard_state_due = true;
+    }
+
+    /// Drops what is held for another term than this.
+    pub(crate) fn drop_other_terms(&mut self, term: Term) {
         self.held.retain(|(_, outgoing)| outgoing.message.term() == term);
     }
 
@@ -98,17 +101,22 @@ impl Disk {
         self.own.push((index, entry));
     }
 
-    /// Notes that the log was cut: entries from `from` on are replaced, whatever is being written.
+    /// Notes that the log was cut: the next batch replaces the entries from `from` on.
     pub(crate) fn on_truncate(&mut self, from: Index) {
         let below = Index(from.0 - 1);
         self.own.retain(|(index, _)| *index < from);
-        self.durable = self.durable.min(below);
-        for batch in &mut self.batches {
-            batch.last = batch.last.map(|last| last.min(below));
-        }
         if from <= self.written {
             self.written = below;
             self.truncate_from = Some(self.truncate_from.map_or(from, |earlier| earlier.min(from)));
+        }
+    }
+
+    /// Notes that what is durable from `from` on, or is being written, is not the present log.
+    pub(crate) fn on_superseded(&mut self, from: Index) {
+        let below = Index(from.0 - 1);
+        self.durable = self.durable.min(below);
+        for batch in &mut self.batches {
+            batch.last = batch.last.map(|last| last.min(below));
         }
     }
 
@@ -196,9 +204,11 @@ mod tests {
         let first = disk.take_batch(state(1), &log).unwrap();
         assert_eq!((first.seq, first.append, first.truncate_from), (1, Some(Index(12)..=Index(12)), None));
 
-        disk.on_hard_state(Term(2));
+        disk.on_hard_state();
+        disk.drop_other_terms(Term(2));
         log.truncate(Index(12));
         disk.on_truncate(Index(12));
+        disk.on_superseded(Index(12));
         log.append(Term(2), &[1]);
         assert_eq!(disk.hold(Index(12), NodeId(3), ack(2, 12)), None);
         let second = disk.take_batch(state(2), &log).unwrap();
@@ -233,6 +243,7 @@ mod tests {
         disk.on_own_entry(Index(14), OwnEntry::Noop);
         log.truncate(Index(13));
         disk.on_truncate(Index(13));
+        disk.on_superseded(Index(13));
         let batch = disk.take_batch(state(1), &log).unwrap();
         assert_eq!((batch.append, batch.truncate_from), (Some(Index(12)..=Index(12)), None));
         assert!(batch.own.is_empty());

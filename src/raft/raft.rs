@@ -239,7 +239,10 @@ impl Raft {
         assert!(term > self.term, "term {term} after {}", self.term);
         self.term = term;
         self.vote = None;
-        self.disk.on_hard_state(term);
+        self.disk.on_hard_state();
+        if !self.is_mutant(Mutant::AcknowledgeSuperseded) {
+            self.disk.drop_other_terms(term);
+        }
     }
 
     /// Gives the vote of the present term.
@@ -247,7 +250,7 @@ impl Raft {
         if self.vote != Some(to) {
             assert!(self.vote.is_none(), "second vote in term {}: {:?}, then {to}", self.term, self.vote);
             self.vote = Some(to);
-            self.disk.on_hard_state(self.term);
+            self.disk.on_hard_state();
         }
     }
 

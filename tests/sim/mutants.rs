@@ -32,6 +32,11 @@ fn entries_acknowledged_before_they_are_durable() {
 }
 
 #[test]
+fn superseded_writes_acknowledged() {
+    find(Mutant::AcknowledgeSuperseded, 40);
+}
+
+#[test]
 fn logs_cut_by_every_append() {
     find(Mutant::TruncateOnEveryAppend, 20);
 }
