@@ -41,6 +41,9 @@ use connector::Connector;
 pub use error::{ClientError, Denied, Trouble};
 use session::Session;
 
+/// How much later than the opening of a session its waiter gives up.
+const SESSION_GRACE: Duration = Duration::from_millis(50);
+
 /// How a client behaves.
 #[derive(Clone)]
 pub struct ClientOptions {
@@ -229,7 +232,9 @@ impl Client {
         let mut attempts = Attempts::write(&self.inner.connector, deadline);
         let too_many = || ClientError::Unavailable(Trouble::Overloaded);
         loop {
-            let session = timeout_at(deadline, self.session(deadline)).await.map_err(|_| too_many())??;
+            // Opening a session knows its own deadline and what stood in its way; only waiting for another call does not.
+            let session =
+                timeout_at(deadline + SESSION_GRACE, self.session(deadline)).await.map_err(|_| too_many())??;
             let ticket = timeout_at(deadline, session.ticket()).await.map_err(|_| too_many())?;
             if let Some(reply) = attempts.send(&ticket, &entry).await? {
                 return Ok(reply);

@@ -183,7 +183,7 @@ impl Consensus {
 
 fn log_failure(shared: &Shared, error: &dyn std::error::Error) -> String {
     format!(
-        "log {}: {error}; what was acknowledged is safe on a majority: mend the disk, then start the node again",
+        "log {}: {error}; nothing was acknowledged after it: mend the disk, then start the node again",
         shared.journal.dir().display()
     )
 }

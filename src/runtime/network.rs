@@ -10,7 +10,7 @@ use crate::node::{Event, MemberView, NodeView, Outgoing};
 use crate::proto::peer::{self, ForwardOutcome, PeerMessage};
 use crate::raft::{Index, Message, NodeId};
 use crate::storage::{Journal, JournalError};
-use crate::transport::{NetworkError, PeerConfig, PeerEvent, PeerMember, PeerNetwork, Refusal, Sent};
+use crate::transport::{NetworkError, PeerConfig, PeerEvent, PeerMember, PeerNetwork, Refusal, RefusalReason, Sent};
 
 use super::inbox::Input;
 use super::options::FailureClass;
@@ -133,10 +133,14 @@ fn on_refused(shared: &Shared, refusals: &Mutex<Refusals>, id: NodeId, refusal: 
         Standing { is_log_empty: view.last == Index(0), others: voters.map(|member| member.id).collect() }
     };
     if refusals.lock().is_final(id, refusal, &standing) {
-        let message = format!(
-            "node {me} is refused by node {id}: {}; if its data is lost, remove the member and add it again",
-            refusal.text
-        );
+        let advice = match refusal.reason {
+            RefusalReason::Cluster | RefusalReason::Identity | RefusalReason::Tls => {
+                "; check --tls-dir and --initial-cluster"
+            }
+            RefusalReason::History => "; this data directory is of another history: start with an empty one",
+            RefusalReason::Version | RefusalReason::NotAMember | RefusalReason::Storage => "",
+        };
+        let message = format!("node {me} is refused by node {id}: {}{advice}", refusal.text);
         shared.fail(FailureClass::Identity, message);
     }
 }

@@ -215,12 +215,14 @@ impl Replay {
             self.take_damaged(slot, &record, is_entry);
             return true;
         }
+        // The damage may be in the index or the term, so only their fit to what came before makes them believable.
         let guess = walk.guess().filter(|header| header.kind == Kind::Entry);
         let guessed = guess.and_then(|header| Some((header.index(slot.header.base.index)?, header.term)));
-        let expected = Index(self.index.last().0 + 1 + pending_entries(&slot.pending));
-        let id = match guessed {
+        let expected = expected_entry(self.index.last(), slot.header.base.index, &slot.pending);
+        let before = self.index.last_id().term;
+        let id = match guessed.filter(|(index, term)| *index == expected && *term >= before) {
             Some((index, term)) => LogId { term, index },
-            None => LogId { term: self.index.last_id().term, index: expected },
+            None => LogId { term: before, index: expected },
         };
         self.push_damage(slot.header, slot.file, at, why, Some(id), false);
         self.lossy = true;
@@ -429,8 +431,13 @@ impl Replay {
     }
 }
 
-fn pending_entries(pending: &[Scanned<'_>]) -> u64 {
-    pending.iter().filter(|record| record.header.kind == Kind::Entry).count() as u64
+/// Returns the index of the entry that would follow: after `last`, and what the batch under way does to it.
+fn expected_entry(last: Index, base: Index, pending: &[Scanned<'_>]) -> Index {
+    pending.iter().fold(last.next(), |next, record| match record.header.kind {
+        Kind::Entry => next.next(),
+        Kind::Truncate => record.header.index(base).unwrap_or(next),
+        _ => next,
+    })
 }
 
 impl LogId {

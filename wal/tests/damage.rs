@@ -98,6 +98,18 @@ fn a_flipped_header_bit_still_tells_which_entry_it_was() {
     assert_eq!((first.index, first.term, first.offset), (Some(Index(3)), Some(Term(2)), place));
 }
 
+/// The damaged bit may be in the index itself: then the entry's place in the log says which one it was.
+#[test]
+fn a_flipped_index_bit_does_not_name_another_entry() {
+    let disk = MemDisk::new();
+    small_log(&disk);
+    let content = disk.content(SLOT).unwrap();
+    let place = content.windows(5).position(|bytes| bytes == b"three").unwrap() as u64 - 32;
+    disk.rot(SLOT, place + 26, 3); // Of the relative index's third byte.
+    let Err(OpenError::Damaged { first, .. }) = open(&disk, 2) else { panic!("opened") };
+    assert_eq!((first.index, first.offset), (Some(Index(3)), place));
+}
+
 /// Checks what a crash after `acked` acknowledged entries may leave: at least those, at most `all`, and in batches.
 fn check_survivors(log: &Log<MemDisk>, all: &[(u64, Vec<u8>)], acked: usize, allowed: &[usize]) {
     let (first, found) = contents(log);

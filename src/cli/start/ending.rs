@@ -52,6 +52,9 @@ pub(super) fn watch(exit_with_parent: bool) -> Result<Ending, Failure> {
         })
         .map_err(cannot)?;
     if exit_with_parent {
+        // The pipe's end stops the node in good order; only a stopped process cannot see it, so the kernel ends that one.
+        let killed = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+        killed.map_err(|errno| cannot(errno.into()))?;
         let on_end = Arc::clone(&state);
         std::thread::Builder::new()
             .name("supervisor".to_owned())

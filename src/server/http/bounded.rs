@@ -15,10 +15,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 
 /// Connections served at once; more wait in the system's queue.
-const CONNECTIONS_MAX: usize = 256;
+const CONNECTIONS_MAX: usize = 1024;
 
 /// A connection on which nothing moves for this long is closed.
-const STANDSTILL_MAX: Duration = Duration::from_secs(30);
+const STANDSTILL_MAX: Duration = Duration::from_secs(10);
+
+/// A request must be complete within this time of its first byte, and the first one of the connection's beginning: a
+/// byte now and then does not keep the room.
+const REQUEST_MAX: Duration = Duration::from_secs(5);
 
 /// A listener that accepts only while there is room.
 #[derive(Debug)]
@@ -26,6 +30,7 @@ pub(super) struct BoundedListener {
     listener: TcpListener,
     room: Arc<Semaphore>,
     standstill_max: Duration,
+    request_max: Duration,
 }
 
 /// A connection that takes room until it is dropped, and fails when nothing moves.
@@ -34,13 +39,16 @@ pub(super) struct BoundedStream {
     stream: TcpStream,
     standstill: Pin<Box<Sleep>>,
     standstill_max: Duration,
+    request_max: Duration,
+    /// When the request that is being read must be complete.
+    complete_by: Option<Instant>,
     _room: OwnedSemaphorePermit,
 }
 
 impl BoundedListener {
     pub(super) fn new(listener: TcpListener) -> BoundedListener {
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        BoundedListener { listener, room, standstill_max: STANDSTILL_MAX }
+        BoundedListener { listener, room, standstill_max: STANDSTILL_MAX, request_max: REQUEST_MAX }
     }
 }
 
@@ -57,8 +65,14 @@ impl Listener for BoundedListener {
             // The wrapped listener waits out errors of the system by itself.
             let (stream, address) = Listener::accept(&mut self.listener).await;
             let standstill_max = self.standstill_max;
-            let standstill = Box::pin(sleep(standstill_max));
-            return (BoundedStream { stream, standstill, standstill_max, _room: room }, address);
+            let request_max = self.request_max;
+            let first = standstill_max.min(request_max);
+            let standstill = Box::pin(sleep(first));
+            let complete_by = Some(Instant::now() + first);
+            return (
+                BoundedStream { stream, standstill, standstill_max, request_max, complete_by, _room: room },
+                address,
+            );
         }
     }
 
@@ -71,8 +85,12 @@ impl BoundedStream {
     /// Passes on what moved, and starts the clock again; else fails if the time is up.
     fn watch<T>(&mut self, context: &mut Context<'_>, moved: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         match moved {
+            Poll::Ready(_) if self.complete_by.is_some_and(|complete_by| complete_by <= Instant::now()) => {
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
             Poll::Ready(result) => {
                 let until = Instant::now() + self.standstill_max;
+                let until = self.complete_by.map_or(until, |complete_by| until.min(complete_by));
                 self.standstill.as_mut().reset(until);
                 Poll::Ready(result)
             }
@@ -87,12 +105,17 @@ impl BoundedStream {
 impl AsyncRead for BoundedStream {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let moved = Pin::new(&mut self.stream).poll_read(context, into);
+        if moved.is_ready() {
+            let request_max = self.request_max;
+            self.complete_by.get_or_insert_with(|| Instant::now() + request_max);
+        }
         self.watch(context, moved)
     }
 }
 
 impl AsyncWrite for BoundedStream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.complete_by = None;
         let moved = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.watch(context, moved)
     }
@@ -102,6 +125,7 @@ impl AsyncWrite for BoundedStream {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.complete_by = None;
         let moved = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
         self.watch(context, moved)
     }
@@ -121,7 +145,7 @@ impl AsyncWrite for BoundedStream {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
 
@@ -135,6 +159,24 @@ mod tests {
         let error = stream.read_u8().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(began.elapsed() >= listener.standstill_max);
+    }
+
+    /// A byte now and then does not keep the room.
+    #[tokio::test]
+    async fn a_request_that_never_ends_fails() {
+        let mut listener = BoundedListener::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        listener.request_max = Duration::from_millis(50);
+        let mut slow = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut stream, _) = listener.accept().await;
+        let began = Instant::now();
+        let error = loop {
+            slow.write_all(b"x").await.unwrap();
+            if let Err(error) = stream.read_u8().await {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(began.elapsed() >= listener.request_max);
     }
 
     #[tokio::test]
