@@ -15,7 +15,7 @@ pub use command::{Command, Condition, Exec, Operation, Origin, Query, SessionId,
 pub use glob::glob_matches;
 pub use query::ScanStep;
 pub use reply::{CommandError, Reply};
-pub use store::{Input, Limits, Store};
+pub use store::{Input, LOGGED_REPLY_BYTES_MAX, Limits, QUERY_REPLY_BYTES_MAX, Store};
 
 #[cfg(test)]
 mod model_tests;

@@ -7,11 +7,12 @@ use super::rows::Rows;
 use super::sessions::{Admission, Now, Sessions};
 use super::{Operation, Origin, Query, Reply};
 
-/// Bytes that the reply of one logged operation may hold: it is kept in memory and sent to the front node.
-const LOGGED_REPLY_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// Bytes that the reply of one logged operation may hold, or one value of the greatest size: it is kept in memory and sent
+/// to the front node.
+pub const LOGGED_REPLY_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
-/// Bytes that the reply of one local query may hold.
-const QUERY_REPLY_BYTES_MAX: u64 = 60 * 1024 * 1024;
+/// Bytes that the reply of one local query may hold, or one value of the greatest size.
+pub const QUERY_REPLY_BYTES_MAX: u64 = 60 * 1024 * 1024;
 
 /// What one reply holds at least, so that a single value always fits.
 const REPLY_SLACK_BYTES: u64 = 1024;

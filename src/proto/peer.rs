@@ -26,7 +26,7 @@ mod hello;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::kv::Reply;
+use crate::kv::{LOGGED_REPLY_BYTES_MAX, Reply};
 use crate::raft::{AppendOutcome, Index, LogId, Message, NodeId, Term};
 
 pub use hello::{Hello, HelloAck, PROTOCOL_VERSION};
@@ -37,7 +37,19 @@ use super::wire::{COPY_BELOW_BYTES, FrameReader, FrameWriter};
 pub use super::wire::{FrameCutter, WireError};
 
 /// What a frame may hold beside one entry, in bytes: the rest of an append.
-pub const FRAME_BYTES_BESIDE_ENTRY: usize = 2 * 1024 * 1024;
+const FRAME_BYTES_BESIDE_ENTRY: usize = 2 * 1024 * 1024;
+
+/// What surrounds a reply, in bytes: the fields of a forward reply, and one value's room beyond the longest.
+const FRAME_BYTES_BESIDE_REPLY: usize = 2 * 1024;
+const _: () = assert!(FRAME_BYTES_BESIDE_REPLY <= FRAME_BYTES_BESIDE_ENTRY);
+
+/// Returns the longest frame that a member may announce where entries have up to `entry_bytes_max`: an append, or the reply
+/// to a forwarded write. A reply is one value, shorter than an entry, or within [`LOGGED_REPLY_BYTES_MAX`]. Memory is
+/// taken as bytes arrive, not for what is announced.
+pub fn frame_bytes_max(entry_bytes_max: usize) -> usize {
+    let reply_bytes = usize::try_from(LOGGED_REPLY_BYTES_MAX).unwrap_or(usize::MAX);
+    (FRAME_BYTES_BESIDE_ENTRY + entry_bytes_max).max(FRAME_BYTES_BESIDE_REPLY.saturating_add(reply_bytes))
+}
 
 mod kind {
     pub(super) const HELLO: u8 = 0x01;

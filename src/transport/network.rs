@@ -19,7 +19,7 @@ use thiserror::Error;
 use tokio::runtime;
 use tokio::sync::Notify;
 
-use crate::proto::peer::{Class, FRAME_BYTES_BESIDE_ENTRY, Hello, PeerMessage};
+use crate::proto::peer::{Class, Hello, PeerMessage, frame_bytes_max};
 use crate::raft::NodeId;
 
 use super::dial::Dialer;
@@ -161,7 +161,7 @@ impl PeerNetwork {
                 boot: config.boot,
                 client_addr: config.client_addr,
             },
-            frame_bytes_max: FRAME_BYTES_BESIDE_ENTRY + config.entry_bytes_max,
+            frame_bytes_max: frame_bytes_max(config.entry_bytes_max),
             peers: RwLock::default(),
             history: Mutex::new(config.history),
             woken: AtomicBool::new(false),

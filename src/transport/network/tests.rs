@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use quinn::{Connection, ConnectionError};
 
+use crate::kv::{LOGGED_REPLY_BYTES_MAX, Reply};
 use crate::proto::peer::{self, HelloAck};
 use crate::raft::{EntrySpan, Index, LogId, Message, Term};
 use crate::transport::certs::Authority;
@@ -194,6 +195,22 @@ fn entries_of_every_size_arrive_whole() {
         assert_eq!(one.send(2, &message), Sent::Queued);
         assert_eq!(two.until_message(), message, "{bytes} bytes");
     }
+}
+
+/// However short the entries, a forwarded write may have a long reply; its arrival once ended the connection.
+#[test]
+fn the_longest_reply_of_a_forwarded_write_arrives_whole() {
+    let certs = Certs::new();
+    let (one, two) = (Node::start(certs.config(1)), Node::start(certs.config(2)));
+    introduce(&[&one, &two]);
+    one.until_connected(2);
+    // As the state counts a reply: 16 bytes and the value for each element.
+    let value = Bytes::from(vec![b'v'; 64 * 1024 - 16]);
+    let values = vec![Reply::Bulk(value); LOGGED_REPLY_BYTES_MAX as usize / (64 * 1024)];
+    let outcome = peer::ForwardOutcome::Applied { index: Index(1), reply: Reply::Array(values) };
+    let message = PeerMessage::ForwardReply { request: 1, outcome };
+    assert_eq!(one.send(2, &message), Sent::Queued);
+    assert!(two.until_message() == message, "another message");
 }
 
 #[test]
