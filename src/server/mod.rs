@@ -2,3 +2,6 @@
 pub mod http;
 pub mod native;
 pub mod resp;
+
+/// The longest key in bytes, at every door.
+const KEY_BYTES_MAX: usize = 64 * 1024;

@@ -5,9 +5,7 @@ use bytes::BytesMut;
 use crate::kv::{Command, Condition, Operation};
 use crate::proto::entry::{self, Body};
 use crate::proto::native::Refusal;
-
-/// Longest key in bytes.
-const KEY_BYTES_MAX: usize = 64 * 1024;
+use crate::server::KEY_BYTES_MAX;
 
 /// The limits of one node.
 #[derive(Clone, Copy, Debug)]

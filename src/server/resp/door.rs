@@ -10,10 +10,11 @@ use parking_lot::Mutex;
 use super::clients::Clients;
 use super::connection::Taken;
 use super::scan::Cursors;
-use super::translate::{Bounds, KEY_BYTES_MAX};
+use super::translate::Bounds;
 use crate::proto::resp::Limits;
 use crate::runtime::metrics::{Counter, Gauge, Histogram, Registry};
 use crate::runtime::{NodeStatus, Password};
+use crate::server::KEY_BYTES_MAX;
 
 /// Bytes of one command, and of a connection's unread input.
 const INPUT_BYTES_MAX: usize = 64 * 1024 * 1024;

@@ -8,9 +8,7 @@ use super::scan::ScanRequest;
 use crate::kv::{Command, Query, Reply, Set, SetCondition};
 use crate::node::WriteSession;
 use crate::proto::resp::{Output, Value, Version, parse_i64};
-
-/// The longest key.
-pub(super) const KEY_BYTES_MAX: usize = 64 * 1024;
+use crate::server::KEY_BYTES_MAX;
 
 /// Work for the state.
 #[derive(Clone, Debug, PartialEq)]
