@@ -138,6 +138,29 @@ fn a_client_that_never_reads_is_closed() {
     assert_eq!(other.call(&["STRLEN", "k"]).unwrap(), Value::Integer(200 * 1024));
 }
 
+/// However much a client asks for at once, it is served as it reads; meanwhile others write.
+#[test]
+fn a_client_that_reads_is_served_whatever_it_asks_for() {
+    const TIMES: usize = 1000;
+    let dir = TestDir::new();
+    let node = start(&dir, &[]);
+    let mut other = node.client();
+    let value = vec![b'v'; 250 * 1024];
+    assert_eq!(other.call(&[&b"SET"[..], b"k", &value]).unwrap(), Value::ok());
+    let mut stream = TcpStream::connect(node.setup.client).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream.write_all(&b"GET k\r\n".repeat(TIMES)).unwrap();
+    let expected = [format!("${}\r\n", value.len()).as_bytes(), &value, b"\r\n"].concat();
+    let mut reply = vec![0; expected.len()];
+    for at in 0..TIMES {
+        stream.read_exact(&mut reply).unwrap();
+        assert!(reply == expected, "reply {at}");
+        if at % 100 == 0 {
+            assert!(matches!(other.call(&["INCR", "n"]).unwrap(), Value::Integer(_)));
+        }
+    }
+}
+
 /// Whatever one connection sends, the others go on.
 #[test]
 fn garbage_on_one_connection_does_not_reach_another() {

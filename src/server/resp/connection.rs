@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
@@ -15,9 +15,9 @@ use super::dispatch::{Decision, Dispatched, dispatch};
 use super::door::Door;
 use super::errors;
 use super::local::Conversation;
-use super::pipeline::{Done, Ended, Pipeline};
+use super::pipeline::{Done, Ended, OUTPUT_BYTES_MAX, Pipeline};
 use super::read;
-use super::translate::{Read, Request};
+use super::translate::Request;
 use crate::kv::Operation;
 use crate::node::RequestError;
 use crate::proto::entry::{self, Body};
@@ -30,12 +30,8 @@ const READ_BYTES_MIN: usize = 2 * 1024;
 /// Room that is made before a read, once a client fills what there is.
 const READ_BYTES_MAX: usize = 64 * 1024;
 
-/// With more output than this unsent, no further commands are taken.
-pub(super) const OUTPUT_BYTES_PAUSE: usize = 32 * 1024 * 1024;
-
-/// With more output than this unsent, the connection is closed.
-const OUTPUT_BYTES_MAX: usize = 64 * 1024 * 1024;
-const _: () = assert!(OUTPUT_BYTES_PAUSE < OUTPUT_BYTES_MAX);
+/// How long replies are made before those that are there are sent and other connections have their turn.
+const ANSWER_TIME_MAX: Duration = Duration::from_millis(1);
 
 /// Buffers handed to the system in one write.
 const SLICES_MAX: usize = 64;
@@ -101,13 +97,17 @@ impl Connection {
         loop {
             // One look at the clock for all of a wake-up.
             let now = Instant::now();
-            while let Some(completion) = woken_by.take().or_else(|| self.node.poll_completed()) {
-                self.complete(completion, now);
+            while let Some(completion) = woken_by.take().or_else(|| self.poll_completed()) {
+                let ended = self.pipeline.complete(completion.number, completion.outcome);
+                observe(&self.door, ended, now);
             }
+            self.answer_reads(now);
             let pause = self.take_commands(now);
             self.send(now)?;
             self.tell_client(now);
-            if pause == Pause::Output && self.pipeline.output().bytes() <= OUTPUT_BYTES_PAUSE {
+            let goes_on = self.pipeline.is_answerable() || (pause == Pause::Output && self.pipeline.may_answer());
+            if goes_on && self.conversation.client.end() != End::Now {
+                tokio::task::yield_now().await;
                 continue;
             }
             if self.is_over(pause) {
@@ -125,14 +125,14 @@ impl Connection {
             End::NotYet => {}
         }
         let takes_no_more = self.is_closing || (self.is_input_over && pause == Pause::Input);
-        unsent > OUTPUT_BYTES_MAX || (takes_no_more && unsent == 0 && !self.pipeline.is_waiting())
+        unsent > OUTPUT_BYTES_MAX || (takes_no_more && unsent == 0 && self.pipeline.is_empty())
     }
 
     /// Waits until there is something to do, and reads what there is. Returns the completion that ended the wait, if one did.
     async fn wait(&mut self, pause: Pause) -> io::Result<Option<Completion>> {
         let reads = pause == Pause::Input && !self.is_closing && !self.is_input_over;
         let sends = self.pipeline.output().bytes() > 0;
-        let waits = self.pipeline.is_waiting();
+        let waits = self.pipeline.is_waiting() && self.pipeline.may_answer();
         if reads {
             self.input.reserve(self.read_bytes);
         }
@@ -150,18 +150,20 @@ impl Connection {
         Ok(None)
     }
 
-    fn complete(&mut self, completion: Completion, now: Instant) {
+    /// Returns a completion, if one is there and its reply may be made. The others wait where they are.
+    fn poll_completed(&mut self) -> Option<Completion> {
+        if self.pipeline.may_answer() { self.node.poll_completed() } else { None }
+    }
+
+    /// Makes replies while little is unsent. The state is locked for each read alone: apply waits for one at most.
+    fn answer_reads(&mut self, now: Instant) {
         let (handle, door) = (&self.handle, &self.door);
-        let mut store = None;
-        let answer = |wanted: &Read| {
-            let store = store.get_or_insert_with(|| handle.store());
-            read::answer(wanted, store, door)
-        };
-        let ended = self.pipeline.complete(completion.number, completion.outcome, answer);
-        drop(store);
-        match ended {
-            Ended::Write { since } => self.door.counters.write_latency.observe(now.duration_since(since), 1),
-            Ended::Reads { since, count } => self.door.counters.read_latency.observe(now.duration_since(since), count),
+        while let Some(ended) = self.pipeline.answer_next(|wanted| read::answer(wanted, &handle.store(), door)) {
+            let answered = Instant::now();
+            observe(door, ended, answered);
+            if answered.duration_since(now) > ANSWER_TIME_MAX {
+                break;
+            }
         }
     }
 
@@ -170,6 +172,9 @@ impl Connection {
         let mut taken = Taken::default();
         let pause = loop {
             let pipeline = &self.pipeline;
+            if !pipeline.may_answer() {
+                break Pause::Output;
+            }
             match self.held.take_if(|request| pipeline.takes(request)) {
                 Some(request) => self.submit(request, now, &mut taken),
                 None if self.held.is_some() => break Pause::Order,
@@ -180,9 +185,6 @@ impl Connection {
             }
             if !self.pipeline.has_room() {
                 break Pause::Order;
-            }
-            if self.pipeline.output().bytes() > OUTPUT_BYTES_PAUSE {
-                break Pause::Output;
             }
             if !self.take_command(&mut taken) {
                 break Pause::Input;
@@ -264,7 +266,7 @@ impl Connection {
             Request::Read(_) if self.conversation.is_readonly && self.handle.is_recovering() => {
                 self.answer(Value::Error(RequestError::Loading.to_string().into()));
             }
-            Request::Read(wanted) if self.conversation.is_readonly => {
+            Request::Read(wanted) if self.conversation.is_readonly && self.pipeline.is_empty() => {
                 taken.reads += 1;
                 let done = read::answer(&wanted, &self.handle.store(), &self.door);
                 self.pipeline.push_done(done, version);
@@ -327,6 +329,17 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.door.clients.remove(self.conversation.client.id);
         self.door.count_connections();
+    }
+}
+
+/// Counts how long a request took.
+fn observe(door: &Door, ended: Ended, now: Instant) {
+    let counters = &door.counters;
+    match ended {
+        Ended::Write { since } => counters.write_latency.observe(now.duration_since(since), 1),
+        Ended::Read { since } => counters.read_latency.observe(now.duration_since(since), 1),
+        Ended::Reads { since, count } => counters.read_latency.observe(now.duration_since(since), count),
+        Ended::Barrier => {}
     }
 }
 

@@ -10,15 +10,16 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use super::clients::{Client, End};
-use super::connection::{Connection, OUTPUT_BYTES_PAUSE};
+use super::connection::Connection;
 use super::door::{Door, NodeView, RespOptions};
+use super::pipeline::OUTPUT_BYTES_PAUSE;
 use crate::runtime::Handle;
 
 /// With a password set, a client must have proved itself within this time.
 const AUTH_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// A client with much unsent output must take some of it within this time.
-const STALL_TIME_MAX: Duration = Duration::from_secs(5);
+const STALL_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// How often clients are looked at for these two.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);

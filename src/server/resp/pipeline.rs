@@ -3,12 +3,15 @@
 //! A value without I/O. Replies leave in the order of the commands, whatever the order in which they come to be. Commands
 //! take effect in their order too: consecutive writes are under way together, reads that arrive together share one barrier,
 //! but a read waits for the replies of the writes before it, and a write for those of the reads.
+//!
+//! A read is answered when its reply is the next to leave, and only while little output is unsent: what a client asked for
+//! takes memory one reply at a time, however much it asked for.
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::translate::{Read, Request, Shape};
-use crate::kv::Reply;
+use crate::kv::{LOGGED_REPLY_BYTES_MAX, QUERY_REPLY_BYTES_MAX, Reply};
 use crate::node::{Outcome, RequestError};
 use crate::proto::resp::{Output, Value, Version};
 
@@ -18,11 +21,22 @@ pub(super) const WRITES_MAX: usize = 256;
 /// Commands between arrival and reply.
 pub(super) const COMMANDS_MAX: usize = 1024;
 
+/// With more output than this unsent, no further reply is made and no further command is taken.
+pub(super) const OUTPUT_BYTES_PAUSE: usize = 2 * 1024 * 1024;
+
+/// With more output than this unsent, the connection is closed.
+pub(super) const OUTPUT_BYTES_MAX: usize = 64 * 1024 * 1024;
+// The longest reply still fits on top of a pause: no prompt reader is closed for what it asked.
+const _: () = assert!(OUTPUT_BYTES_PAUSE as u64 + QUERY_REPLY_BYTES_MAX < OUTPUT_BYTES_MAX as u64);
+const _: () = assert!(LOGGED_REPLY_BYTES_MAX <= QUERY_REPLY_BYTES_MAX);
+
 /// The commands of one connection that are not yet answered, and the output of those that are.
 ///
 /// - `slots[i]` is the command numbered `first + i`.
 /// - Not both `open_writes` and `open_reads` are above 0; each is the number of slots of its kind.
 /// - At most one barrier is under way; what is read later needs a later one.
+/// - The first slot is done or readable only while more than [`OUTPUT_BYTES_PAUSE`] is unsent, or until
+///   [`Pipeline::answer_next`] is called.
 #[derive(Debug, Default)]
 pub(super) struct Pipeline {
     slots: VecDeque<Slot>,
@@ -43,8 +57,20 @@ struct Slot {
 
 #[derive(Debug)]
 enum State {
-    Write { shape: Shape, since: Instant },
-    Read { read: Read, barrier: u64, since: Instant },
+    Write {
+        shape: Shape,
+        since: Instant,
+    },
+    Read {
+        read: Read,
+        barrier: u64,
+        since: Instant,
+    },
+    /// A read whose barrier is confirmed: it may be answered from any later state.
+    Readable {
+        read: Read,
+        since: Instant,
+    },
     Done(Done),
 }
 
@@ -64,8 +90,12 @@ pub(super) enum Done {
 pub(super) enum Ended {
     /// A write that arrived then is answered.
     Write { since: Instant },
-    /// So many reads that arrived then are answered.
+    /// A read that arrived then is answered.
+    Read { since: Instant },
+    /// So many reads that arrived then have no good end.
     Reads { since: Instant, count: u64 },
+    /// The barrier is confirmed: the reads behind it are answered by [`Pipeline::answer_next`].
+    Barrier,
 }
 
 impl Pipeline {
@@ -91,6 +121,22 @@ impl Pipeline {
     fn takes_read(&self) -> bool {
         let is_joining = self.open_reads == 0 || self.barrier.is_some();
         self.has_room() && self.open_writes == 0 && is_joining
+    }
+
+    /// Returns whether so little is unsent that more may be made.
+    pub(super) fn may_answer(&self) -> bool {
+        self.output.bytes() <= OUTPUT_BYTES_PAUSE
+    }
+
+    /// Returns whether [`Pipeline::answer_next`] has something to do.
+    pub(super) fn is_answerable(&self) -> bool {
+        let is_ready = matches!(self.slots.front(), Some(Slot { state: State::Done(_) | State::Readable { .. }, .. }));
+        is_ready && self.may_answer()
+    }
+
+    /// Returns whether nothing is between arrival and reply.
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
     }
 
     /// Returns whether some request is under way.
@@ -144,19 +190,14 @@ impl Pipeline {
         self.first + self.slots.len() as u64 - 1
     }
 
-    /// Ends the request of this number. `answer` is called for each read that may now be answered from the state.
-    pub(super) fn complete(
-        &mut self,
-        number: u64,
-        outcome: Result<Outcome, RequestError>,
-        answer: impl FnMut(&Read) -> Done,
-    ) -> Ended {
+    /// Ends the request of this number.
+    pub(super) fn complete(&mut self, number: u64, outcome: Result<Outcome, RequestError>) -> Ended {
         let at = number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
         let slot = at.and_then(|at| self.slots.get_mut(at));
         let Some((at, slot)) = at.zip(slot) else {
             panic!("request {number} ended, but {} are under way from {}", self.slots.len(), self.first);
         };
-        let ended = match (&slot.state, outcome) {
+        match (&slot.state, outcome) {
             (State::Write { shape, since }, outcome) => {
                 let (shape, since) = (*shape, *since);
                 slot.state = State::Done(match outcome {
@@ -169,42 +210,53 @@ impl Pipeline {
             }
             (State::Read { since, .. }, outcome) => {
                 let since = *since;
-                let count = self.complete_reads(at, number, outcome.err(), answer);
-                Ended::Reads { since, count }
+                let error = outcome.err();
+                let count = self.end_barrier(at, number, error);
+                if error.is_some() { Ended::Reads { since, count } } else { Ended::Barrier }
             }
-            (State::Done(done), _) => panic!("request {number} ended twice: {done:?}"),
-        };
-        self.encode_front();
-        ended
+            (State::Readable { .. } | State::Done(_), _) => panic!("request {number} ended twice"),
+        }
     }
 
-    fn complete_reads(
-        &mut self,
-        at: usize,
-        number: u64,
-        error: Option<RequestError>,
-        mut answer: impl FnMut(&Read) -> Done,
-    ) -> u64 {
+    /// Makes all reads of a barrier readable, or fails them; returns how many they are.
+    fn end_barrier(&mut self, at: usize, number: u64, error: Option<RequestError>) -> u64 {
         let mut count = 0;
         for slot in self.slots.range_mut(at..) {
-            let State::Read { read, barrier, .. } = &slot.state else { continue };
-            if *barrier != number {
-                break;
-            }
-            let done = error.map_or_else(|| answer(read), Done::Failed);
-            slot.state = State::Done(done);
-            count += 1;
+            let state = std::mem::replace(&mut slot.state, State::Done(Done::Value(Value::Null)));
+            slot.state = match state {
+                State::Read { read, barrier, since } if barrier == number => {
+                    count += 1;
+                    match error {
+                        Some(error) => State::Done(Done::Failed(error)),
+                        None => State::Readable { read, since },
+                    }
+                }
+                other => other,
+            };
         }
-        self.open_reads -= usize::try_from(count).unwrap_or(0);
+        if error.is_some() {
+            self.open_reads -= usize::try_from(count).unwrap_or(0);
+        }
         count
     }
 
-    fn encode_front(&mut self) {
-        while let Some(Slot { state: State::Done(_), .. }) = self.slots.front() {
-            let Some(Slot { state: State::Done(done), version }) = self.slots.pop_front() else { return };
+    /// Makes the next replies, unless much is unsent: those that are known, up to and with one read that `answer` answers.
+    /// Returns that read's end.
+    pub(super) fn answer_next(&mut self, answer: impl FnOnce(&Read) -> Done) -> Option<Ended> {
+        while self.is_answerable() {
+            let Slot { version, state } = self.slots.pop_front()?;
             self.first += 1;
-            self.encode(&done, version);
+            match state {
+                State::Done(done) => self.encode(&done, version),
+                State::Readable { read, since } => {
+                    self.open_reads -= 1;
+                    self.encode(&answer(&read), version);
+                    return Some(Ended::Read { since });
+                }
+                State::Write { .. } | State::Read { .. } => unreachable!("the first slot is not answerable"),
+            }
         }
+        None
     }
 
     fn encode(&mut self, done: &Done, version: Version) {
@@ -250,8 +302,9 @@ mod tests {
         }
     }
 
-    fn never(read: &Read) -> Done {
-        panic!("{read:?} is answered")
+    /// Makes all replies that may be made, and returns how many reads were answered.
+    fn answer(pipeline: &mut Pipeline) -> usize {
+        std::iter::from_fn(|| pipeline.answer_next(echo)).count()
     }
 
     fn sent(pipeline: &mut Pipeline) -> String {
@@ -271,9 +324,10 @@ mod tests {
         let one = pipeline.push_write(Shape::Plain, Version::Two, now);
         let two = pipeline.push_write(Shape::Truth, Version::Two, now);
         pipeline.push_done(Done::Value(Value::Null), Version::Three);
-        assert_eq!(pipeline.complete(two, applied(Reply::Ok), never), Ended::Write { since: now });
+        assert_eq!(pipeline.complete(two, applied(Reply::Ok)), Ended::Write { since: now });
         assert_eq!(sent(&mut pipeline), "");
-        pipeline.complete(one, Err(RequestError::NoLeader), never);
+        pipeline.complete(one, Err(RequestError::NoLeader));
+        assert_eq!(answer(&mut pipeline), 0);
         assert_eq!(sent(&mut pipeline), "-CLUSTERDOWN no leader within the deadline; not executed\r\n:1\r\n_\r\n");
         assert_eq!(pipeline.take_errors(), 1);
         assert!(!pipeline.is_waiting());
@@ -289,11 +343,14 @@ mod tests {
         assert_eq!(pipeline.take_barrier(), None);
         // What comes after the barrier was asked for needs another one.
         assert!(!pipeline.takes_read() && !pipeline.takes_write());
-        assert_eq!(pipeline.complete(first, Ok(Outcome::Readable), echo), Ended::Reads { since: now, count: 2 });
+        assert_eq!(pipeline.complete(first, Ok(Outcome::Readable)), Ended::Barrier);
+        assert!(!pipeline.takes_read() && !pipeline.takes_write());
+        assert_eq!(answer(&mut pipeline), 2);
         assert_eq!(sent(&mut pipeline), "$1\r\na\r\n:1\r\n$1\r\nb\r\n");
         pipeline.push_read(get("c"), Version::Two, now);
         let second = pipeline.take_barrier().expect("another barrier");
-        assert_eq!(pipeline.complete(second, Ok(Outcome::Readable), echo), Ended::Reads { since: now, count: 1 });
+        assert_eq!(pipeline.complete(second, Ok(Outcome::Readable)), Ended::Barrier);
+        assert_eq!(pipeline.answer_next(echo), Some(Ended::Read { since: now }));
         assert_eq!(sent(&mut pipeline), "$1\r\nc\r\n");
         assert!(pipeline.takes_write() && !pipeline.is_waiting());
     }
@@ -303,13 +360,38 @@ mod tests {
         let (mut pipeline, now) = (Pipeline::default(), Instant::now());
         let write = pipeline.push_write(Shape::Plain, Version::Two, now);
         assert!(!pipeline.takes_read() && pipeline.takes_write() && pipeline.has_room());
-        pipeline.complete(write, applied(Reply::Ok), never);
+        pipeline.complete(write, applied(Reply::Ok));
+        assert_eq!(answer(&mut pipeline), 0);
         assert!(pipeline.takes_read());
         pipeline.push_read(get("a"), Version::Two, now);
         let barrier = pipeline.take_barrier().expect("a barrier");
         assert!(!pipeline.takes_write());
-        pipeline.complete(barrier, Err(RequestError::Loading), never);
+        pipeline.complete(barrier, Err(RequestError::Loading));
+        assert_eq!(answer(&mut pipeline), 0);
         assert_eq!(sent(&mut pipeline), "+OK\r\n-LOADING the node is recovering its state; not executed\r\n");
+    }
+
+    /// The replies of a barrier's reads were once all made together, whatever they took.
+    #[test]
+    fn reads_are_answered_one_by_one_as_the_output_drains() {
+        let (mut pipeline, now) = (Pipeline::default(), Instant::now());
+        for _ in 0..COMMANDS_MAX {
+            pipeline.push_read(get("a"), Version::Two, now);
+        }
+        let barrier = pipeline.take_barrier().expect("a barrier");
+        pipeline.complete(barrier, Ok(Outcome::Readable));
+        let large = || Done::Reply(Reply::Bulk(vec![b'v'; OUTPUT_BYTES_PAUSE].into()), Shape::Plain);
+        let mut answered = 0;
+        while !pipeline.is_empty() {
+            while pipeline.answer_next(|_| large()).is_some() {
+                answered += 1;
+            }
+            let unsent = pipeline.output().bytes();
+            assert!((OUTPUT_BYTES_PAUSE..2 * OUTPUT_BYTES_PAUSE).contains(&unsent), "{unsent} bytes unsent");
+            pipeline.output().advance(unsent);
+        }
+        assert_eq!(answered, COMMANDS_MAX);
+        assert!(pipeline.takes_write());
     }
 
     #[test]
