@@ -10,20 +10,29 @@ mod stream;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use quinn::{Connection, Endpoint, Incoming, ServerConfig, TokioRuntime, VarInt};
 use rustls::pki_types::CertificateDer;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use crate::runtime::{Handle, Password};
+use crate::proto::native::CALLS_IN_FLIGHT_MAX;
+use crate::runtime::{Handle, Password, WRITES_IN_FLIGHT_MAX};
 use crate::transport::identity::{CertRole, identity_of};
 use crate::transport::quic::{self, HANDSHAKES_MAX, Path, Use};
 use crate::transport::tls::{CLIENT_ALPN, NodeTls};
 
 use check::Bounds;
+
+/// Calls of one connection that may be unanswered at a time, whatever the number of its streams.
+const CALLS_MAX: usize = CALLS_IN_FLIGHT_MAX;
+const _: () = assert!(CALLS_MAX <= WRITES_IN_FLIGHT_MAX);
+
+/// How long a client may take to prove itself, if it must: also one that opens no stream.
+const PROOF_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// How long a stranger may take to finish its handshake.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
@@ -36,6 +45,8 @@ const GOODBYE_TIME_MAX: Duration = Duration::from_millis(200);
 
 /// The client broke the protocol.
 const PROTOCOL_VIOLATION: VarInt = VarInt::from_u32(5);
+/// The client does not read its answers.
+const STALLED: VarInt = VarInt::from_u32(9);
 /// The process ends.
 const SHUTTING_DOWN: VarInt = VarInt::from_u32(8);
 /// The certificate is not a client's of this cluster.
@@ -65,6 +76,17 @@ struct Door {
     proof: Proof,
     cluster: String,
     shutdown: watch::Receiver<bool>,
+}
+
+/// What the streams of one connection share.
+struct Client {
+    connection: Connection,
+    /// Whether its certificate or, on some stream, its password has proved it.
+    is_proved: AtomicBool,
+    /// One permit for each call that may be taken.
+    calls: Arc<Semaphore>,
+    /// Held while answers are made and sent, so that what is unsent of a connection is never more than one long answer.
+    answering: Mutex<()>,
 }
 
 /// What clients without a certificate must do.
@@ -154,8 +176,12 @@ async fn serve_connection(door: Arc<Door>, incoming: Incoming, loopback: Arc<Ser
         Path::Network => incoming.accept(),
     };
     let Permits { handshake, client } = permits;
+    let mut stopping = door.shutdown.clone();
     let connection = match accepted {
-        Ok(connecting) => match timeout(HANDSHAKE_TIME_MAX, connecting).await {
+        Ok(connecting) => match tokio::select! {
+            connected = timeout(HANDSHAKE_TIME_MAX, connecting) => connected,
+            _ = stopping.wait_for(|is_stopping| *is_stopping) => return,
+        } {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => return tracing::debug!(%from, %error, "a native client did not get in"),
             Err(_) => return tracing::debug!(%from, "a native client's handshake took too long"),
@@ -171,17 +197,29 @@ async fn serve_connection(door: Arc<Door>, incoming: Incoming, loopback: Arc<Ser
 }
 
 async fn serve_streams(door: &Arc<Door>, connection: &Connection, is_certified: bool) {
+    let client = Arc::new(Client {
+        connection: connection.clone(),
+        is_proved: AtomicBool::new(is_certified || door.proof.accepts(b"")),
+        calls: Arc::new(Semaphore::new(CALLS_MAX)),
+        answering: Mutex::default(),
+    });
     let mut stopping = door.shutdown.clone();
+    let unproved = sleep(PROOF_TIME_MAX);
+    tokio::pin!(unproved);
     let mut streams = JoinSet::new();
     loop {
         tokio::select! {
             opened = connection.accept_bi() => match opened {
                 Ok((output, input)) => {
-                    streams.spawn(stream::serve(door.clone(), connection.clone(), output, input, is_certified));
+                    streams.spawn(stream::serve(door.clone(), client.clone(), output, input, is_certified));
                 }
                 Err(_) => return, // The client is gone; its streams are dropped with this set.
             },
             Some(ended) = streams.join_next() => log_panic(ended),
+            () = &mut unproved, if !client.is_proved.load(Ordering::Relaxed) => {
+                tracing::info!(client = %connection.remote_address(), "a native client did not prove itself in time");
+                return connection.close(PROTOCOL_VIOLATION, b"no proof in time");
+            }
             _ = stopping.wait_for(|is_stopping| *is_stopping) => break,
         }
     }
