@@ -475,7 +475,7 @@ fn bad_frames_close_the_connection_and_leave_the_node_alone() {
         (after_hello(&[0, 0, 0, 0]), "an empty frame"),
         (after_hello(&[1, 0, 0, 0, 0xee]), "an unknown type"),
         (after_hello(&[3, 0, 0, 0, 0x16, 1, 2]), "a cut heartbeat"),
-        (after_hello(&(3_u32 << 20).to_le_bytes()), "a frame above the limit"),
+        (after_hello(&(33_u32 << 20).to_le_bytes()), "a frame above the limit"),
     ] {
         assert_eq!(close_code(&ended(&bytes)), violation, "{what}");
     }
