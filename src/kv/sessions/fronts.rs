@@ -9,7 +9,7 @@ use crate::kv::SessionId;
 use crate::kv::hash::{RowHasher, RowKind, Sum};
 
 /// Numbers remembered one by one, a front node. Beyond it, the lowest gap is taken for closed: a connection that
-/// first writes later has to renew its session, which it can without loss.
+/// first writes later is told that its session is gone and has to be opened anew.
 const SPENT_MAX: usize = 16 * 1024;
 
 /// Earlier boots remembered, a front node. A copy of a command that is older than so many restarts is no longer under way.
